@@ -35,8 +35,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 class Frontier:
     """The roots of the complete subtrees at a growing tree's right edge: all that appending needs to know.
 
-    ``nodes`` holds one hash per set bit of ``size``, largest subtree first. ``complete``, when given, is called with
-    (level, index, hash) for each subtree of 2**level leaves as it completes, levels from 1 up.
+    ``nodes`` holds one hash per set bit of ``size``, largest subtree first.
     """
 
     __slots__ = ("nodes", "size")
@@ -51,7 +50,8 @@ class Frontier:
         return Frontier(self.size, self.nodes)
 
     def append(self, leaf: bytes, complete: Callable[[int, int, bytes], None] | None = None) -> None:
-        """Add one leaf hash."""
+        """Add one leaf hash. ``complete(level, index, hash)`` hears of each subtree of 256, 256**2, ... leaves that it
+        completes: these are the hashes that tiles store."""
         nodes = self.nodes
         hash_ = leaf
         carry = self.size
@@ -60,7 +60,7 @@ class Frontier:
             hash_ = sha256(b"\x01" + nodes.pop() + hash_).digest()
             carry >>= 1
             level += 1
-            if complete is not None:
+            if complete is not None and not level & 7:
                 complete(level, carry, hash_)
         nodes.append(hash_)
         self.size += 1
@@ -199,7 +199,9 @@ def verify_consistency(*, old_size: int, old_root: bytes, size: int, root: bytes
             old = node_hash(sibling, old)
             new = node_hash(sibling, new)
     if old != old_root:
-        raise ProofError(f"consistency proof leads to old root {old.hex()}, expected {old_root.hex()} at size {old_size}")
+        raise ProofError(
+            f"consistency proof leads to old root {old.hex()}, expected {old_root.hex()} at size {old_size}"
+        )
     if new != root:
         raise ProofError(f"consistency proof leads to root {new.hex()}, expected {root.hex()} at size {size}")
 

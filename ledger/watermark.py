@@ -1,0 +1,62 @@
+"""The newest checkpoint that a log has signed, kept apart from its database: how a rollback of the database is noticed.
+
+The file lives beside the *key*, not beside the log, so that restoring an old copy of the log does not restore it too. It is
+advanced after each commit, without waiting for the disk: after a power failure it may lag behind the database, which is
+harmless; it is never ahead of it.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from ledger.checkpoint import Checkpoint
+from ledger.errors import MalformedError, StorageError, TamperedError
+from ledger.note import Note
+
+_MAX_SIZE = 1 << 16
+
+
+class Watermark:
+    """One checkpoint in one file, only ever replaced by a larger one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"cannot open the log's watermark {path}: {error.strerror}") from error
+        self._known: tuple[bytes, Checkpoint] | None = None
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def read(self) -> Checkpoint | None:
+        """The checkpoint, or None if there is none yet. Its signature is not checked: it can only make a log refuse."""
+        data = os.pread(self._file, _MAX_SIZE, 0)
+        if not data:
+            return None
+        if self._known is None or self._known[0] != data:
+            try:
+                checkpoint = Checkpoint.parse(Note.parse(data.rstrip(b"\0")).text)
+            except MalformedError as error:
+                raise TamperedError(
+                    f"the log's watermark {self.path} is damaged ({error}). If a power failure can explain it, check the log "
+                    f"against a copy of its last checkpoint elsewhere, then delete that file"
+                ) from error
+            self._known = data, checkpoint
+        return self._known[1]
+
+    def advance(self, note: bytes, checkpoint: Checkpoint) -> None:
+        """Remember ``checkpoint`` (signed as ``note``) if it is larger than the one remembered."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            seen = self.read()
+            if seen is None or checkpoint.size > seen.size:
+                old_length = os.fstat(self._file).st_size
+                data = note.ljust(
+                    old_length, b"\0"
+                )  # one write, no truncation: there is no moment without a checkpoint
+                os.pwrite(self._file, data, 0)
+                self._known = data, checkpoint
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
