@@ -37,7 +37,7 @@ def write_private(path: Path, data: bytes) -> None:
     except OSError as error:
         raise KeyFileError(f"cannot create {path}: {error.strerror}") from error
     try:
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)

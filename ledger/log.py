@@ -10,6 +10,7 @@ checkpoint, which has to carry our own signature. A process that made or checked
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class Log:
             raise RolledBackError(f"the watermark {watermark} says that this key has signed a log already")
         empty = Checkpoint(key.name, 0, Frontier().root())
         storage = Storage.create(path, key.sign(empty, int(clock())))
-        return cls(storage, key.verifier_keys(), key, mark, clock)
+        return cls(storage, key.verifier_keys, key, mark, clock)
 
     @classmethod
     def open(
@@ -101,15 +102,19 @@ class Log:
         verifier_keys: Sequence[VerifierKey] | None = None,
         watermark: Path | None = None,
         clock: Callable[[], float] = time.time,
+        check: bool = True,
     ) -> "Log":
-        """An existing log, checked. Give the key to append, or the verifier keys to read."""
-        keys = key.verifier_keys() if key is not None else verifier_keys
+        """An existing log, checked. Give the key to append, or the verifier keys to read.
+
+        ``check=False`` defers the checks to the first use, so that fsck can report on a log that would not open.
+        """
+        keys = key.verifier_keys if key is not None else verifier_keys
         if not keys:
             raise LedgerError("to open a log, give its key or its verifier keys")
         log = cls(Storage.open(path), keys, key, Watermark(watermark) if watermark else None, clock)
         try:
-            with log._storage.snapshot() as snapshot:
-                log._head(snapshot)
+            if check:
+                log.checkpoint()
         except BaseException:
             log.close()
             raise
@@ -146,7 +151,7 @@ class Log:
             head = self._head(transaction)
             if expected_size is not None and head.checkpoint.size != expected_size:
                 raise ConflictError(f"the tree has {head.checkpoint.size} entries, expected {expected_size}")
-            indices, fresh = self._place(transaction, head, entries, leaves)
+            indices, fresh = self._place(transaction, head, leaves)
             if fresh:
                 head = self._extend(
                     transaction, head, [entries[i] for i in fresh], [leaves[i] for i in fresh], self._key
@@ -158,25 +163,17 @@ class Log:
         new = set(fresh)
         return [Appended(index, head.note, i in new) for i, index in enumerate(indices)]
 
-    def _place(
-        self, transaction: Transaction, head: _Verified, entries: Sequence[bytes], leaves: Sequence[bytes]
-    ) -> tuple[list[int], list[int]]:
+    def _place(self, transaction: Transaction, head: _Verified, leaves: Sequence[bytes]) -> tuple[list[int], list[int]]:
         """The index that each entry has or will have, and the positions of those that are new."""
-        indices: list[int] = []
+        known = transaction.find(leaves)
+        for leaf, index in known.items():  # believe storage only as far as the signed root bears it out
+            self._check_included(transaction, head, index, leaf)
         fresh: list[int] = []
-        batch: dict[bytes, int] = {}
         for position, leaf in enumerate(leaves):
-            index = batch.get(leaf)
-            if index is None:
-                index = transaction.find(leaf)
-                if index is not None:  # believe storage only as far as the signed root bears it out
-                    self._check_included(transaction, head, index, leaf)
-            if index is None:
-                index = head.checkpoint.size + len(fresh)
+            if leaf not in known:
+                known[leaf] = head.checkpoint.size + len(fresh)
                 fresh.append(position)
-            batch[leaf] = index
-            indices.append(index)
-        return indices, fresh
+        return [known[leaf] for leaf in leaves], fresh
 
     def _extend(
         self, transaction: Transaction, head: _Verified, entries: Sequence[bytes], leaves: Sequence[bytes], key: LogKey
@@ -211,7 +208,7 @@ class Log:
         leaf = leaf_hash(entry)
         with self._storage.snapshot() as snapshot:
             head = self._head(snapshot)
-            index = snapshot.find(leaf)
+            index = snapshot.find([leaf]).get(leaf)
             if index is not None:
                 self._check_included(snapshot, head, index, leaf)
             return index
@@ -266,6 +263,12 @@ class Log:
             if tile.level or first + tile.width > size:
                 raise MalformedError(f"no {tile.bundle_path()} in a tree of {size} entries")
             return format_bundle(list(snapshot.entries(first, first + tile.width)))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[tuple[Snapshot, Head]]:
+        """Storage as it is at one moment, unchecked: for :mod:`ledger.fsck`."""
+        with self._storage.snapshot() as snapshot:
+            yield snapshot, snapshot.head()
 
     # -- checks ------------------------------------------------------------------------------------------------------
 

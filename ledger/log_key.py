@@ -3,7 +3,7 @@
 tlog-tiles asks public logs for an Ed25519 signature, tlog-checkpoint recommends ML-DSA-44: signing with both serves both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,28 +18,27 @@ from ledger.note import COSIGNATURE_MLDSA44, ED25519, Note, NoteSignature, Verif
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """The private keys of the log named ``name`` (its origin)."""
+    """The private keys of the log named ``name`` (its origin), and their public halves for ``trust.toml``, Ed25519 first."""
 
     name: str
     ed25519: Ed25519PrivateKey
     mldsa44: MLDSA44PrivateKey | None = None
+    verifier_keys: tuple[VerifierKey, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        keys = [VerifierKey(self.name, ED25519, self.ed25519.public_key().public_bytes_raw())]
+        if self.mldsa44 is not None:
+            keys.append(VerifierKey(self.name, COSIGNATURE_MLDSA44, self.mldsa44.public_key().public_bytes_raw()))
+        object.__setattr__(self, "verifier_keys", tuple(keys))
 
     @classmethod
     def generate(cls, name: str, *, post_quantum: bool = False) -> "LogKey":
         return cls(name, Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate() if post_quantum else None)
 
-    def verifier_keys(self) -> list[VerifierKey]:
-        """The public halves, for ``trust.toml``: Ed25519 first."""
-        keys = [VerifierKey(self.name, ED25519, self.ed25519.public_key().public_bytes_raw())]
-        if self.mldsa44 is not None:
-            public = self.mldsa44.public_key().public_bytes_raw()
-            keys.append(VerifierKey(self.name, COSIGNATURE_MLDSA44, public))
-        return keys
-
     def sign(self, checkpoint: Checkpoint, time: int) -> bytes:
         """The signed note of ``checkpoint``; ``time`` (POSIX seconds) goes into the ML-DSA-44 signature."""
         text = checkpoint.format()
-        keys = self.verifier_keys()
+        keys = self.verifier_keys
         signatures = [NoteSignature(self.name, keys[0].key_id, self.ed25519.sign(text))]
         if self.mldsa44 is not None:
             signatures.append(cosign(keys[1], self.mldsa44.sign, checkpoint, time))

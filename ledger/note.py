@@ -10,7 +10,7 @@ Unknown signatures are ignored, as the specification asks; a wrong signature of 
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
@@ -74,11 +74,15 @@ def check_ed25519_key(key: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """A name, a signature type and a public key: what a note's signature line is checked with."""
+    """A name, a signature type and a public key: what a note's signature line is checked with.
+
+    ``key_id`` is SHA-256(name || 0x0A || type || key)[:4].
+    """
 
     name: str
     type: int
     public: bytes
+    key_id: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -92,11 +96,8 @@ class VerifierKey:
             raise MalformedError(f"verifier key {self.name} has {len(self.public)} bytes, expected {expected}")
         if expected == 32:
             check_ed25519_key(self.public)
-
-    @property
-    def key_id(self) -> bytes:
-        """SHA-256(name || 0x0A || type || key)[:4]."""
-        return sha256(self.name.encode() + b"\n" + bytes([self.type]) + self.public).digest()[:4]
+        key_id = sha256(self.name.encode() + b"\n" + bytes([self.type]) + self.public).digest()[:4]
+        object.__setattr__(self, "key_id", key_id)
 
     @property
     def algorithm(self) -> str:

@@ -1,27 +1,33 @@
 """Where a log's entries and hashes live: three tables, through SQLAlchemy Core, in one SQLite file.
 
-``entries`` holds the bytes, ``hashes`` the hashes that tiles are made of (level L: one per 256**L leaves; level 0 has the
-leaf hashes, found by value for deduplication), ``head`` one row with the tree size and the last signed checkpoint. Nothing
-in here is trusted by :mod:`ledger.log`, which checks whatever it reads.
+``entries`` holds the bytes and their leaf hashes (unique: the same bytes are logged once), ``tiles`` the hashes of full tiles,
+and of partial ones from level 1 up, which grow once in 256 entries; the partial tile of level 0 is read off ``entries``.
+``head`` has one row with the tree size and the last signed checkpoint. Nothing in here is trusted by :mod:`ledger.log`,
+which checks whatever it reads.
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.pool import PoolProxiedConnection
 
 from ledger.errors import ConflictError, StorageError, TamperedError
+from ledger.merkle import HASH_SIZE
 from ledger.tiles import TILE_WIDTH, Tile
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT = 60.0
 """Seconds that a writer waits for another one."""
+_FIND_CHUNK = 500
 
 _metadata = sa.MetaData()
 _head = sa.Table(
@@ -36,40 +42,15 @@ _entries = sa.Table(
     "entries",
     _metadata,
     sa.Column("index", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column("leaf", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
-_hashes = sa.Table(
-    "hashes",
+_tiles = sa.Table(
+    "tiles",
     _metadata,
     sa.Column("level", sa.Integer, primary_key=True),
     sa.Column("index", sa.BigInteger, primary_key=True),
-    sa.Column("hash", sa.LargeBinary, nullable=False),
-    sqlite_with_rowid=False,
-)
-sa.Index("leaves", _hashes.c.hash, sqlite_where=_hashes.c.level == 0, postgresql_where=_hashes.c.level == 0)
-
-_select_head = sa.select(_head.c.version, _head.c.size, _head.c.checkpoint).where(_head.c.id == 1)
-_update_head = (
-    sa.update(_head)
-    .where(_head.c.id == 1, _head.c.size == sa.bindparam("old_size"))
-    .values(size=sa.bindparam("new_size"), checkpoint=sa.bindparam("new_checkpoint"))
-)
-_select_leaf = sa.select(sa.func.min(_hashes.c.index)).where(
-    _hashes.c.level == sa.literal_column("0"), _hashes.c.hash == sa.bindparam("leaf")
-)
-_select_hashes = (
-    sa.select(_hashes.c.hash)
-    .where(
-        _hashes.c.level == sa.bindparam("level"),
-        _hashes.c.index >= sa.bindparam("first"),
-        _hashes.c.index < sa.bindparam("end"),
-    )
-    .order_by(_hashes.c.index)
-)
-_select_entries = (
-    sa.select(_entries.c.index, _entries.c.data)
-    .where(_entries.c.index >= sa.bindparam("first"), _entries.c.index < sa.bindparam("end"))
-    .order_by(_entries.c.index)
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
 )
 
 
@@ -81,78 +62,181 @@ class Head:
     checkpoint: bytes
 
 
+class _Prepared:
+    """A Core statement, compiled once and then handed straight to the driver: a sixth of the time per execution."""
+
+    def __init__(self, statement: sa.sql.ClauseElement, dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self._sql = str(compiled)
+        self._order: list[str] | None = compiled.positiontup
+
+    def _row(self, values: dict[str, Any]) -> Any:
+        return values if self._order is None else tuple([values[name] for name in self._order])
+
+    def __call__(self, cursor: DBAPICursor, **values: Any) -> DBAPICursor:
+        cursor.execute(self._sql, self._row(values))
+        return cursor
+
+    def many(self, cursor: DBAPICursor, rows: Iterable[dict[str, Any]]) -> None:
+        cursor.executemany(self._sql, [self._row(row) for row in rows])
+
+
+class _Statements:
+    """Everything that is run often."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def prepare(statement: sa.sql.ClauseElement) -> _Prepared:
+            return _Prepared(statement, dialect)
+
+        one: sa.ColumnElement[int] = sa.literal_column("1")
+        in_span = sa.and_(_entries.c.index >= sa.bindparam("first"), _entries.c.index < sa.bindparam("end"))
+        at_tile = sa.and_(_tiles.c.level == sa.bindparam("at_level"), _tiles.c.index == sa.bindparam("at_index"))
+        self.head = prepare(sa.select(_head.c.version, _head.c.size, _head.c.checkpoint).where(_head.c.id == one))
+        self.set_head = prepare(
+            sa.update(_head)
+            .where(_head.c.id == one, _head.c.size == sa.bindparam("old_size"))
+            .values(size=sa.bindparam("new_size"), checkpoint=sa.bindparam("new_checkpoint"))
+        )
+        self.find = prepare(sa.select(_entries.c.index).where(_entries.c.leaf == sa.bindparam("at_leaf")))
+        names: list[sa.BindParameter[bytes]] = [sa.bindparam(f"leaf{i}") for i in range(_FIND_CHUNK)]
+        self.find_many = prepare(sa.select(_entries.c.leaf, _entries.c.index).where(_entries.c.leaf.in_(names)))
+        self.entries = prepare(sa.select(_entries.c.index, _entries.c.data).where(in_span).order_by(_entries.c.index))
+        self.rows = prepare(
+            sa.select(_entries.c.index, _entries.c.leaf, _entries.c.data).where(in_span).order_by(_entries.c.index)
+        )
+        self.tile_keys = prepare(sa.select(_tiles.c.level, _tiles.c.index).order_by(_tiles.c.level, _tiles.c.index))
+        self.leaves = prepare(sa.select(_entries.c.leaf).where(in_span).order_by(_entries.c.index))
+        self.tile = prepare(sa.select(_tiles.c.hashes).where(at_tile))
+        self.set_tile = prepare(sa.update(_tiles).where(at_tile).values(hashes=sa.bindparam("new_hashes")))
+        self.add_tile = prepare(sa.insert(_tiles))
+        self.add_entry = prepare(sa.insert(_entries))
+        self.count = prepare(sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(_entries.c.index) + one, 0)))
+
+
 class Snapshot:
     """Reads of one moment."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, cursor: DBAPICursor, statements: _Statements) -> None:
+        self._cursor = cursor
+        self._do = statements
 
     def head(self) -> Head:
-        row = self._connection.execute(_select_head).one_or_none()
+        row = self._do.head(self._cursor).fetchone()
         if row is None:
             raise TamperedError("the log's head row is gone")
-        if row.version != SCHEMA_VERSION:
-            raise StorageError(f"the log has storage version {row.version}, expected {SCHEMA_VERSION}")
-        return Head(_integer(row.size), _bytes(row.checkpoint))
+        version, size, checkpoint = row
+        if version != SCHEMA_VERSION:
+            raise StorageError(f"the log has storage version {version}, expected {SCHEMA_VERSION}")
+        return Head(_integer(size), _bytes(checkpoint))
 
-    def find(self, leaf: bytes) -> int | None:
-        """The first index that has this leaf hash."""
-        index: int | None = self._connection.execute(_select_leaf, {"leaf": leaf}).scalar_one()
-        return index
+    def find(self, leaves: Sequence[bytes]) -> dict[bytes, int]:
+        """The indices of those leaf hashes that are there."""
+        if len(leaves) == 1:
+            row = self._do.find(self._cursor, at_leaf=leaves[0]).fetchone()
+            return {leaves[0]: _integer(row[0])} if row is not None else {}
+        found: dict[bytes, int] = {}
+        for start in range(0, len(leaves), _FIND_CHUNK):
+            chunk = leaves[start : start + _FIND_CHUNK]
+            padded = {f"leaf{i}": chunk[min(i, len(chunk) - 1)] for i in range(_FIND_CHUNK)}
+            rows = self._do.find_many(self._cursor, **padded).fetchall()
+            found |= ((_bytes(leaf), _integer(index)) for leaf, index in rows)
+        return found
 
     def hashes(self, tile: Tile) -> list[bytes]:
-        """The hashes of a tile."""
+        """The hashes of a tile, by one read."""
         first = tile.index * TILE_WIDTH
-        span = {"level": tile.level, "first": first, "end": first + tile.width}
-        hashes = [_bytes(hash_) for hash_ in self._connection.execute(_select_hashes, span).scalars()]
-        if len(hashes) != tile.width:
-            raise TamperedError(f"{tile.path()} has {len(hashes)} hashes in storage, expected {tile.width}")
+        if tile.level == 0 and tile.width < TILE_WIDTH:
+            rows = self._do.leaves(self._cursor, first=first, end=first + tile.width).fetchall()
+            hashes = [_bytes(leaf) for (leaf,) in rows]
+        else:
+            data = self._stored_tile(tile.level, tile.index) or b""
+            hashes = [data[i : i + HASH_SIZE] for i in range(0, tile.width * HASH_SIZE, HASH_SIZE)]
+        if len(hashes) != tile.width or any(len(hash_) != HASH_SIZE for hash_ in hashes):
+            raise TamperedError(f"{tile.path()} is damaged or missing in storage")
         return hashes
+
+    def _stored_tile(self, level: int, index: int) -> bytes | None:
+        row = self._do.tile(self._cursor, at_level=level, at_index=index).fetchone()
+        return None if row is None else _bytes(row[0])
 
     def entries(self, first: int, end: int) -> Iterator[bytes]:
         """Entries first..end."""
-        expected = first
-        for index, data in self._connection.execute(_select_entries, {"first": first, "end": end}):
-            if index != expected:
-                raise TamperedError(f"entry {expected} is missing from storage")
-            expected += 1
-            yield _bytes(data)
-        if expected != end:
-            raise TamperedError(f"entry {expected} is missing from storage")
+        for start in range(first, end, TILE_WIDTH):  # piece by piece: the caller may read other things in between
+            indices = range(start, min(start + TILE_WIDTH, end))
+            rows = self._do.entries(self._cursor, first=start, end=indices.stop).fetchall()
+            for expected, (index, data) in zip_longest(indices, rows, fillvalue=(None, None)):
+                if index != expected:
+                    raise TamperedError(f"entry {expected} is missing from storage")
+                yield _bytes(data)
 
-    def count(self) -> tuple[int, int]:
-        """How many rows of entries and of leaf hashes there are, for fsck."""
-        rows = [
-            self._connection.execute(sa.select(sa.func.count()).select_from(_entries)).scalar_one(),
-            self._connection.execute(
-                sa.select(sa.func.count()).select_from(_hashes).where(_hashes.c.level == 0)
-            ).scalar_one(),
-        ]
-        return rows[0], rows[1]
+    def stored_entries(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """(index, leaf hash, bytes) of every row, in order and unchecked, for fsck."""
+        first, (_, end) = 0, self.extent()
+        while first < end:
+            for index, leaf, data in self._do.rows(self._cursor, first=first, end=first + TILE_WIDTH).fetchall():
+                yield _integer(index), _bytes(leaf), _bytes(data)
+            first += TILE_WIDTH
+
+    def stored_tiles(self) -> Iterator[tuple[int, int, bytes]]:
+        """(level, index, bytes) of every row, unchecked, for fsck."""
+        for level, index in self._do.tile_keys(self._cursor).fetchall():
+            yield level, index, self._stored_tile(level, index) or b""
+
+    def extent(self) -> tuple[int, int]:
+        """How many entries there are, and one more than the largest index."""
+        count, end = self._do.count(self._cursor).fetchall()[0]
+        return _integer(count), _integer(end)
 
 
 class Transaction(Snapshot):
     """Reads and writes that happen together or not at all; one at a time for the whole log."""
 
     def add(
-        self, first: int, entries: Sequence[bytes], leaves: Sequence[bytes], nodes: Sequence[tuple[int, int, bytes]]
+        self, first: int, entries: Sequence[bytes], leaves: Sequence[bytes], nodes: Iterable[tuple[int, int, bytes]]
     ) -> None:
-        """New entries from index ``first`` on, their leaf hashes, and the tile hashes (level, index, hash) they completed."""
-        execute = self._connection.execute
-        execute(_insert_entries, [{"index": first + i, "data": data} for i, data in enumerate(entries)])
-        rows = [{"level": 0, "index": first + i, "hash": leaf} for i, leaf in enumerate(leaves)]
-        rows += ({"level": level, "index": index, "hash": hash_} for level, index, hash_ in nodes)
-        execute(_insert_hashes, rows)
+        """New entries from ``first`` on, their leaf hashes, and the hashes (tile level >= 1, index, hash) they completed."""
+        rows = zip(range(first, first + len(entries)), leaves, entries, strict=True)
+        if len(entries) == 1:
+            self._do.add_entry(self._cursor, index=first, leaf=leaves[0], data=entries[0])
+        else:
+            self._do.add_entry.many(self._cursor, ({"index": i, "leaf": leaf, "data": data} for i, leaf, data in rows))
+        self._add_full_tiles(first, leaves)
+        grown: dict[tuple[int, int], list[bytes]] = {}
+        for level, index, hash_ in nodes:
+            grown.setdefault((level, index // TILE_WIDTH), []).append(hash_)
+        for (level, number), hashes in grown.items():
+            self._grow_tile(level, number, b"".join(hashes))
+
+    def _add_full_tiles(self, first: int, leaves: Sequence[bytes]) -> None:
+        """Store the level-0 tiles that became full."""
+        start = first - first % TILE_WIDTH
+        end = first + len(leaves)
+        if end - start < TILE_WIDTH:
+            return
+        before = self.hashes(Tile(0, start // TILE_WIDTH, first - start)) if first > start else []
+        known = [*before, *leaves]
+        full = range(0, len(known) - TILE_WIDTH + 1, TILE_WIDTH)
+        rows = ((start + i) // TILE_WIDTH for i in full)
+        self._do.add_tile.many(
+            self._cursor,
+            [
+                {"level": 0, "index": number, "hashes": b"".join(known[i : i + TILE_WIDTH])}
+                for number, i in zip(rows, full, strict=True)
+            ],
+        )
+
+    def _grow_tile(self, level: int, number: int, hashes: bytes) -> None:
+        stored = self._stored_tile(level, number)
+        if stored is None:
+            self._do.add_tile(self._cursor, level=level, index=number, hashes=hashes)
+        else:
+            self._do.set_tile(self._cursor, at_level=level, at_index=number, new_hashes=stored + hashes)
 
     def set_head(self, old_size: int, head: Head) -> None:
         """Compare-and-swap: ConflictError unless the size is still ``old_size``."""
         values = {"old_size": old_size, "new_size": head.size, "new_checkpoint": head.checkpoint}
-        if self._connection.execute(_update_head, values).rowcount != 1:
+        if self._do.set_head(self._cursor, **values).rowcount != 1:
             raise ConflictError(f"the tree is no longer at size {old_size}")
-
-
-_insert_entries = sa.insert(_entries)
-_insert_hashes = sa.insert(_hashes)
 
 
 class Storage:
@@ -161,8 +245,9 @@ class Storage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = _sqlite_engine(path)
+        self._statements = _Statements(self._engine.dialect)
         self._write_lock = threading.Lock()
-        self._writer: Connection | None = None
+        self._writer: PoolProxiedConnection | None = None
 
     @classmethod
     def create(cls, path: Path, checkpoint: bytes) -> "Storage":
@@ -170,7 +255,7 @@ class Storage:
         if path.exists():
             raise StorageError(f"{path} exists already: open it, or name another file")
         storage = cls(path)
-        with _guarded(path), storage._engine.connect() as connection:
+        with storage._guarded(), storage._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             _metadata.create_all(connection)
             row = {"id": 1, "version": SCHEMA_VERSION, "size": 0, "checkpoint": checkpoint}
@@ -194,26 +279,39 @@ class Storage:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Consistent reads; writers go on meanwhile."""
-        with _guarded(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            yield Snapshot(connection)
+        with self._guarded():
+            connection = self._engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute("BEGIN")
+                yield Snapshot(cursor, self._statements)
+            finally:
+                connection.close()  # back to the pool, which ends the transaction
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """The log's write lock, from before the first read. Durable when the block ends, undone if it raises."""
-        with self._write_lock, _guarded(self.path):
-            if self._writer is None:
-                self._writer = self._engine.connect()
-            connection = self._writer
+        with self._write_lock, self._guarded():
+            connection = self._writer or self._engine.raw_connection()
+            self._writer = None
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                yield Transaction(connection)
+                cursor = connection.cursor()
+                cursor.execute("BEGIN IMMEDIATE")
+                yield Transaction(cursor, self._statements)
                 connection.commit()
             except BaseException:
-                self._writer = None
                 connection.invalidate()  # drops the connection: SQLite undoes what it had begun
-                connection.close()
                 raise
+            self._writer = connection
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Database errors as this package's own."""
+        try:
+            yield
+        except (sa.exc.DatabaseError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+            raise StorageError(f"the log's database {self.path} failed: {reason}") from error
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -231,15 +329,6 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.execute("PRAGMA cache_size = -65536")
 
     return engine
-
-
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    """Database errors as this package's own."""
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        raise StorageError(f"the log's database {path} failed: {error.orig}") from error
 
 
 def _bytes(value: Any) -> bytes:

@@ -1,0 +1,1 @@
+"""Certificates of machine unlearning: statements, digests, bundles and their verifier."""
