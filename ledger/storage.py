@@ -110,7 +110,7 @@ class _Statements:
         self.set_tile = prepare(sa.update(_tiles).where(at_tile).values(hashes=sa.bindparam("new_hashes")))
         self.add_tile = prepare(sa.insert(_tiles))
         self.add_entry = prepare(sa.insert(_entries))
-        self.count = prepare(sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(_entries.c.index) + one, 0)))
+        self.end = prepare(sa.select(sa.func.coalesce(sa.func.max(_entries.c.index) + one, sa.literal_column("0"))))
 
 
 class Snapshot:
@@ -171,7 +171,7 @@ class Snapshot:
 
     def stored_entries(self) -> Iterator[tuple[int, bytes, bytes]]:
         """(index, leaf hash, bytes) of every row, in order and unchecked, for fsck."""
-        first, (_, end) = 0, self.extent()
+        first, end = 0, self.extent()
         while first < end:
             for index, leaf, data in self._do.rows(self._cursor, first=first, end=first + TILE_WIDTH).fetchall():
                 yield _integer(index), _bytes(leaf), _bytes(data)
@@ -182,10 +182,9 @@ class Snapshot:
         for level, index in self._do.tile_keys(self._cursor).fetchall():
             yield level, index, self._stored_tile(level, index) or b""
 
-    def extent(self) -> tuple[int, int]:
-        """How many entries there are, and one more than the largest index."""
-        count, end = self._do.count(self._cursor).fetchall()[0]
-        return _integer(count), _integer(end)
+    def extent(self) -> int:
+        """One more than the largest index."""
+        return _integer(self._do.end(self._cursor).fetchall()[0][0])
 
 
 class Transaction(Snapshot):
