@@ -1,1 +1,36 @@
-"""Certificates of machine unlearning: statements, digests, bundles and their verifier."""
+"""Certificates of machine unlearning: statements, digests, hooks, bundles and their verifier.
+
+>>> import certify
+>>> with certify.training(model, ledger="ledger", data=patients) as run:      # doctest: +SKIP
+...     fit(model, patients)
+>>> request = certify.file_request("ledger", {"17": patients["17"]}, ground="gdpr-17")   # doctest: +SKIP
+>>> with certify.unlearning(model, ledger="ledger", request=request) as run:  # doctest: +SKIP
+...     fit(model, remaining)
+>>> run.bundle("case.bundle")                                                 # doctest: +SKIP
+
+The names here load what they need when they are first used: a verifier never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from certify.hooks.torch import training, unlearning
+    from certify.request import file_request
+    from certify.verifier import verify
+    from certify.workspace import Workspace
+
+_HOME = {
+    "Workspace": "certify.workspace",
+    "file_request": "certify.request",
+    "training": "certify.hooks.torch",
+    "unlearning": "certify.hooks.torch",
+    "verify": "certify.verifier",
+}
+__all__ = ["Workspace", "file_request", "training", "unlearning", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'certify' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

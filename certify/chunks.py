@@ -6,7 +6,7 @@ The bytes are cut every 1,048,576 bytes, the last chunk being shorter; each chun
     >>> chunk_roots([ByteSource.of(b"abc")]) == [leaf_hash(b"abc")]
     True
 
-Work is handed out in batches of about 8 MiB, whether that is part of one large tensor or hundreds of small ones, so both
+Work is handed out in batches of a few MiB, whether that is part of one large tensor or hundreds of small ones, so both
 keep every thread busy: hashlib releases the GIL. Only a few batches exist at a time.
 """
 
@@ -21,7 +21,8 @@ from certify.errors import DigestError
 from ledger.merkle import Frontier
 
 CHUNK = 1 << 20
-BATCH_BYTES = 8 * CHUNK
+PIECE = 8 * CHUNK
+MIN_BATCH, MAX_BATCH = 4 * CHUNK, 32 * CHUNK
 BATCH_SOURCES = 1024
 MAX_THREADS = 8
 
@@ -40,7 +41,7 @@ class ByteSource:
 
     nbytes: int
     read: Callable[[int, int], Buffer]
-    piece: int = BATCH_BYTES
+    piece: int = PIECE
 
     @classmethod
     def of(cls, buffer: Buffer) -> "ByteSource":
@@ -76,15 +77,18 @@ def chunk_roots(
             progress(done)
 
     count = _thread_count(threads)
-    if count == 1 or sum(source.nbytes for source in sources) <= 4 * CHUNK:
-        for batch in _batches(sources):
+    total = sum(source.nbytes for source in sources)
+    # Large enough that handing out costs nothing, small enough that all threads end together.
+    batches = _batches(sources, min(max(total // (32 * count * CHUNK) * CHUNK, MIN_BATCH), MAX_BATCH))
+    if count == 1 or total <= MIN_BATCH:
+        for batch in batches:
             finish(batch, _hash_batch(sources, batch))
         return [tree.root() for tree in trees]
 
     flying: deque[tuple[list[Part], Future[list[bytes]]]] = deque()
     pool = ThreadPoolExecutor(count, thread_name_prefix="digest")
     try:
-        for batch in _batches(sources):
+        for batch in batches:
             flying.append((batch, pool.submit(_hash_batch, sources, batch)))
             if len(flying) > 3 * count:
                 first, future = flying.popleft()
@@ -107,10 +111,10 @@ def _thread_count(threads: int | None) -> int:
     return threads
 
 
-def _batches(sources: Sequence[ByteSource]) -> Iterator[list[Part]]:
-    """Every part of every source, in order, in groups of about BATCH_BYTES."""
+def _batches(sources: Sequence[ByteSource], nbytes: int) -> Iterator[list[Part]]:
+    """Every part of every source, in order, in groups of about ``nbytes``, a multiple of 1 MiB."""
     batch: list[Part] = []
-    room = BATCH_BYTES  # never below CHUNK here, so that a cut always falls between chunks
+    room = nbytes  # never below CHUNK here, so that a cut always falls between chunks
     for index, source in enumerate(sources):
         lo = 0
         while lo < source.nbytes:
@@ -120,7 +124,7 @@ def _batches(sources: Sequence[ByteSource]) -> Iterator[list[Part]]:
             lo = hi
             if room < CHUNK or len(batch) >= BATCH_SOURCES:
                 yield batch
-                batch, room = [], BATCH_BYTES
+                batch, room = [], nbytes
     if batch:
         yield batch
 

@@ -11,7 +11,7 @@ Arrays, tensors and numpy scalars become lists and numbers first, by their ``tol
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,21 @@ MAX_RECORD = 16 << 20  # bytes of one line, or of one CSV row's JSON
 MAX_RECORDS = 10_000_000
 
 _PLAIN = (str, int, float, bool, type(None))
+
+
+Records = Sequence[tuple[str, bytes]]
+"""(record id, canonical bytes), in the dataset's order."""
+
+
+def records_of(data: object) -> Records:
+    """Records from a mapping (id to record), or from a sequence, whose ids are then "0", "1", …"""
+    if isinstance(data, Mapping):
+        items = [(str(key), value) for key, value in data.items()]
+    elif hasattr(data, "__iter__") and not isinstance(data, str | bytes):
+        items = [(str(number), value) for number, value in enumerate(data)]
+    else:
+        raise DatasetError(f"records came as {type(data).__name__}, expected a mapping of id to record, or a sequence")
+    return [(record_id, record_bytes(value, name=f"record {record_id!r}")) for record_id, value in items]
 
 
 def record_bytes(value: Any, *, name: str = "the record") -> bytes:

@@ -149,7 +149,9 @@ def _byte_source(tensor: Tensor, nbytes: int) -> ByteSource:
     plain = tensor.view(_AS_INTEGER[width]) if resolved and width in _AS_INTEGER else tensor
     in_memory = tensor.device.type == "cpu" and tensor.is_contiguous() and resolved and _little_endian()
     if nbytes and in_memory:
-        return ByteSource.of(plain.view(-1).view(torch.uint8).numpy().data)
+        # Not view(-1): a dimension of one element may have any stride and still be contiguous.
+        flat = plain.as_strided((plain.numel(),), (1,))
+        return ByteSource.of(flat.view(torch.uint8).numpy().data)
 
     def read(lo: int, hi: int) -> Buffer:
         return _copied(plain, lo // width, hi // width)

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
 from ledger.checkpoint import Checkpoint
-from ledger.errors import SignatureError
+from ledger.errors import MalformedError, SignatureError
 from ledger.note import (
     COSIGNATURE_ED25519,
     COSIGNATURE_MLDSA44,
@@ -20,6 +20,7 @@ from ledger.note import (
 )
 
 MAX_TIME = 2**63 - 1
+MAX_NAME_SIZE = 255
 _SIGNATURE_SIZES = {COSIGNATURE_ED25519: 64, COSIGNATURE_MLDSA44: 2420}
 
 
@@ -31,6 +32,10 @@ def ed25519_message(text: bytes, time: int) -> bytes:
 def mldsa44_message(name: str, checkpoint: Checkpoint, time: int) -> bytes:
     """The ``cosigned_message`` structure for a checkpoint (start 0, end the tree size)."""
     cosigner, origin = name.encode(), checkpoint.origin.encode()
+    if not (0 < len(cosigner) <= MAX_NAME_SIZE and 0 < len(origin) <= MAX_NAME_SIZE):
+        raise MalformedError(
+            f"ML-DSA-44 signs for names of at most {MAX_NAME_SIZE} bytes: {name[:80]!r} of {checkpoint.origin[:80]!r}"
+        )
     return b"".join(
         (
             b"subtree/v1\n\0",

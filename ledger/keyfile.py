@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 from ledger.errors import KeyFileError
 
 MAX_KEY_FILE_SIZE = 1 << 20
+MAX_PASSWORD_SIZE = 1023
+"""What OpenSSL takes."""
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+?-----END \1-----\r?\n?", re.DOTALL)
 
 
@@ -41,9 +43,19 @@ def write_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
+        _sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise KeyFileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name as durable as its bytes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:
@@ -71,6 +83,8 @@ def save_keys(path: Path, keys: Sequence[PrivateKeyTypes], password: bytes | Non
     """Write private keys into a new file; ``password`` None leaves them unencrypted."""
     if password == b"":
         raise KeyFileError("the password is empty: give one, or ask for an unencrypted key file explicitly")
+    if password is not None and len(password) > MAX_PASSWORD_SIZE:
+        raise KeyFileError(f"the password has {len(password)} bytes, expected at most {MAX_PASSWORD_SIZE}")
     encryption: KeySerializationEncryption = NoEncryption() if password is None else BestAvailableEncryption(password)
     write_private(path, b"".join(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption) for key in keys))
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from ledger.checkpoint import Checkpoint
@@ -39,8 +40,11 @@ from ledger.note import VerifierKey
 from ledger.proof import TlogProof
 from ledger.signed_checkpoint import open_checkpoint
 from ledger.storage import Head, Snapshot, Storage, Transaction
-from ledger.tiles import Tile, TileReader, check_entry, format_bundle
+from ledger.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, TileReader, check_entry, format_bundle
 from ledger.watermark import Watermark
+
+_CHECKS_A_READER = 4096
+"""After so many checks the tiles read for them are forgotten, to bound memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +170,11 @@ class Log:
     def _place(self, transaction: Transaction, head: _Verified, leaves: Sequence[bytes]) -> tuple[list[int], list[int]]:
         """The index that each entry has or will have, and the positions of those that are new."""
         known = transaction.find(leaves)
-        for leaf, index in known.items():  # believe storage only as far as the signed root bears it out
-            self._check_included(transaction, head, index, leaf)
+        reader = self._reader(transaction, head)
+        for count, (leaf, index) in enumerate(sorted(known.items(), key=itemgetter(1)), 1):
+            self._check_included(head, index, leaf, reader)  # believe storage only as far as the signed root goes
+            if not count % _CHECKS_A_READER:
+                reader = self._reader(transaction, head)
         fresh: list[int] = []
         for position, leaf in enumerate(leaves):
             if leaf not in known:
@@ -179,16 +186,10 @@ class Log:
         self, transaction: Transaction, head: _Verified, entries: Sequence[bytes], leaves: Sequence[bytes], key: LogKey
     ) -> _Verified:
         frontier = head.frontier.copy()
-        nodes: list[tuple[int, int, bytes]] = []
-
-        def complete(level: int, index: int, hash_: bytes) -> None:
-            nodes.append((level // 8, index, hash_))
-
-        for leaf in leaves:
-            frontier.append(leaf, complete)
+        runs = [(level // TILE_HEIGHT, first, hashes) for level, first, hashes in frontier.extend(leaves)]
         checkpoint = Checkpoint(self.origin, frontier.size, frontier.root())
         note = key.sign(checkpoint, int(self._clock()))
-        transaction.add(head.checkpoint.size, entries, leaves, nodes)
+        transaction.add(head.checkpoint.size, entries, leaves, runs)
         transaction.set_head(head.checkpoint.size, Head(checkpoint.size, note))
         return _Verified(note, checkpoint, frontier)
 
@@ -210,7 +211,7 @@ class Log:
             head = self._head(snapshot)
             index = snapshot.find([leaf]).get(leaf)
             if index is not None:
-                self._check_included(snapshot, head, index, leaf)
+                self._check_included(head, index, leaf, self._reader(snapshot, head))
             return index
 
     def entry(self, index: int) -> bytes:
@@ -218,7 +219,7 @@ class Log:
         with self._storage.snapshot() as snapshot:
             head = self._head(snapshot)
             entry = self._read_entry(snapshot, head, index)
-            self._check_included(snapshot, head, index, leaf_hash(entry))
+            self._check_included(head, index, leaf_hash(entry), self._reader(snapshot, head))
             return entry
 
     def entries(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -227,16 +228,27 @@ class Log:
             head = self._head(snapshot)
             size = head.checkpoint.size
             stop = size if end is None else min(end, size)
+            reader = self._reader(snapshot, head)
             for index, entry in enumerate(snapshot.entries(first, stop) if first < stop else (), first):
-                self._check_included(snapshot, head, index, leaf_hash(entry))
+                self._check_included(head, index, leaf_hash(entry), reader)
                 yield index, entry
+                if not (index + 1) % _CHECKS_A_READER:
+                    reader = self._reader(snapshot, head)
 
     def prove(self, index: int) -> TlogProof:
         """An offline proof that entry ``index`` is in the log; O(log n) reads."""
+        return self.prove_all([index])[0]
+
+    def prove_all(self, indices: Sequence[int]) -> list[TlogProof]:
+        """Proofs of several entries under one checkpoint."""
         with self._storage.snapshot() as snapshot:
             head = self._head(snapshot)
-            leaf = leaf_hash(self._read_entry(snapshot, head, index))
-            return TlogProof(index, tuple(self._check_included(snapshot, head, index, leaf)), head.note)
+            reader = self._reader(snapshot, head)
+            leaves = {index: leaf_hash(self._read_entry(snapshot, head, index)) for index in indices}
+            return [
+                TlogProof(index, tuple(self._check_included(head, index, leaves[index], reader)), head.note)
+                for index in indices
+            ]
 
     def prove_consistency(self, old_size: int, old_root: bytes | None = None) -> tuple[list[bytes], bytes]:
         """Proof that the tree of ``old_size`` is a prefix of the current one, and the current signed checkpoint.
@@ -251,18 +263,27 @@ class Log:
         """A tile's bytes as C2SP tlog-tiles serves them."""
         with self._storage.snapshot() as snapshot:
             size = self._head(snapshot).checkpoint.size
-            if tile.index * 256 + tile.width > size >> 8 * tile.level:
+            if tile.index * TILE_WIDTH + tile.width > size >> 8 * tile.level:
                 raise MalformedError(f"no {tile.path()} in a tree of {size} entries")
             return b"".join(snapshot.hashes(tile))
 
     def bundle(self, tile: Tile) -> bytes:
-        """The entry bundle beside a level-0 tile."""
+        """The entry bundle beside a level-0 tile, checked against the signed root."""
         with self._storage.snapshot() as snapshot:
-            size = self._head(snapshot).checkpoint.size
-            first = tile.index * 256
+            head = self._head(snapshot)
+            size = head.checkpoint.size
+            first = tile.index * TILE_WIDTH
             if tile.level or first + tile.width > size:
                 raise MalformedError(f"no {tile.bundle_path()} in a tree of {size} entries")
-            return format_bundle(list(snapshot.entries(first, first + tile.width)))
+            entries = list(snapshot.entries(first, min(first + TILE_WIDTH, size)))
+            leaves = [leaf_hash(entry) for entry in entries]
+
+            def hashes(other: Tile) -> list[bytes]:
+                return leaves if (other.level, other.index) == (0, tile.index) else snapshot.hashes(other)
+
+            # The path of the first entry is made of all the others: one proof checks the whole bundle.
+            self._check_included(head, first, leaves[0], TileReader(size, hashes).range_root)
+            return format_bundle(entries[: tile.width])
 
     @contextmanager
     def snapshot(self) -> Iterator[tuple[Snapshot, Head]]:
@@ -279,17 +300,19 @@ class Log:
 
     def _head(self, snapshot: Snapshot) -> _Verified:
         """The stored head, if it is one that this log signed, its hashes lead to it, and it has not been rolled back."""
-        seen = self._watermark.read() if self._watermark is not None else None  # before the head: it may only be older
-        stored = snapshot.head()
+        # Both before the head: what is compared with it may only be older.
+        seen = self._watermark.read() if self._watermark is not None else None
         with self._lock:
-            verified = self._verified
-        if verified is None or verified.note != stored.checkpoint:
-            verified = self._verify_head(snapshot, stored)
-            self._check_not_older(snapshot, verified, self._verified.checkpoint if self._verified else None)
-            self._check_not_older(snapshot, verified, seen)
-            self._remember(verified)
-        elif seen is not None and seen.size > verified.checkpoint.size:
-            self._check_not_older(snapshot, verified, seen)
+            known = self._verified
+        stored = snapshot.head()
+        if known is not None and (known.note, known.checkpoint.size) == (stored.checkpoint, stored.size):
+            if seen is not None and seen.size > known.checkpoint.size:
+                self._check_not_older(snapshot, known, seen)
+            return known
+        verified = self._verify_head(snapshot, stored)
+        self._check_not_older(snapshot, verified, known.checkpoint if known is not None else None)
+        self._check_not_older(snapshot, verified, seen)
+        self._remember(verified)
         return verified
 
     def _verify_head(self, snapshot: Snapshot, stored: Head) -> _Verified:
@@ -321,13 +344,16 @@ class Log:
         self._check_consistent(snapshot, verified, seen.size, seen.root)
 
     def _reader(self, snapshot: Snapshot, head: _Verified) -> Callable[[Range], bytes]:
+        """Roots of ranges; keeps the tiles it has read."""
         return TileReader(head.checkpoint.size, snapshot.hashes).range_root
 
-    def _check_included(self, snapshot: Snapshot, head: _Verified, index: int, leaf: bytes) -> list[bytes]:
+    def _check_included(
+        self, head: _Verified, index: int, leaf: bytes, range_root: Callable[[Range], bytes]
+    ) -> list[bytes]:
         """The inclusion path of ``leaf``, which leads to the signed root."""
         checkpoint = head.checkpoint
         try:
-            path = list(map(self._reader(snapshot, head), inclusion_ranges(index, checkpoint.size)))
+            path = list(map(range_root, inclusion_ranges(index, checkpoint.size)))
             verify_inclusion(root=checkpoint.root, size=checkpoint.size, index=index, leaf=leaf, path=path)
         except ProofError as error:
             raise TamperedError(f"entry {index} is not what was logged: {error}") from error

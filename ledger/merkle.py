@@ -65,6 +65,29 @@ class Frontier:
         nodes.append(hash_)
         self.size += 1
 
+    def extend(self, leaves: Sequence[bytes]) -> list[tuple[int, int, list[bytes]]]:
+        """Add many leaf hashes, level by level: the same as appending each, in half the time.
+
+        Returns what ``complete`` would have heard, as runs ``(level, index of the first, hashes)``.
+        """
+        runs: list[tuple[int, int, list[bytes]]] = []
+        edge: list[bytes] = []  # the new edge nodes, smallest subtree first
+        hashes, first, level = list(leaves), self.size, 0
+        while hashes:
+            if first & 1:
+                hashes.insert(0, self.nodes.pop())
+            if level and not level & 7:
+                runs.append((level, first, hashes[first & 1 :]))
+            if len(hashes) & 1:
+                edge.append(hashes[-1])
+            pairs = zip(hashes[::2], hashes[1::2], strict=False)
+            hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            first >>= 1
+            level += 1
+        self.nodes += reversed(edge)
+        self.size += len(leaves)
+        return runs
+
     def root(self) -> bytes:
         """The tree's root; ``EMPTY_ROOT`` for no leaves."""
         return fold(self.nodes)

@@ -63,6 +63,16 @@ class TlogProof:
         Checkpoint.parse(Note.parse(checkpoint).text)  # so that what parses can be shown; signatures are checked later
         return cls(index, path, checkpoint, extra)
 
+    def verify_inclusion(self, entry: bytes) -> Checkpoint:
+        """The checkpoint that the path of ``entry`` (its bytes, not its hash) leads to, its signatures *not* checked.
+
+        Raises ProofError.
+        """
+        checkpoint = Checkpoint.parse(Note.parse(self.checkpoint).text)
+        leaf = leaf_hash(entry)
+        verify_inclusion(root=checkpoint.root, size=checkpoint.size, index=self.index, leaf=leaf, path=self.path)
+        return checkpoint
+
     def verify(
         self,
         entry: bytes,
@@ -71,13 +81,7 @@ class TlogProof:
         origin: str | None = None,
         witness_keys: Sequence[VerifierKey] = (),
     ) -> SignedCheckpoint:
-        """The checkpoint under which ``entry`` (its bytes, not its hash) is included; raises SignatureError, ProofError."""
+        """The checkpoint under which ``entry`` is included, its signatures checked; raises SignatureError, ProofError."""
         signed = open_checkpoint(self.checkpoint, log_keys=log_keys, origin=origin, witness_keys=witness_keys)
-        verify_inclusion(
-            root=signed.checkpoint.root,
-            size=signed.checkpoint.size,
-            index=self.index,
-            leaf=leaf_hash(entry),
-            path=self.path,
-        )
+        self.verify_inclusion(entry)
         return signed

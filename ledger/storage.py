@@ -77,8 +77,14 @@ class _Prepared:
         cursor.execute(self._sql, self._row(values))
         return cursor
 
-    def many(self, cursor: DBAPICursor, rows: Iterable[dict[str, Any]]) -> None:
-        cursor.executemany(self._sql, [self._row(row) for row in rows])
+    def many(self, cursor: DBAPICursor, **columns: Iterable[Any]) -> None:
+        """Execute for each row of ``columns``, which are equally long."""
+        rows: Any
+        if self._order is None:
+            rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        else:
+            rows = zip(*(columns[name] for name in self._order), strict=True)
+        cursor.executemany(self._sql, rows)
 
 
 class _Statements:
@@ -98,11 +104,15 @@ class _Statements:
             .values(size=sa.bindparam("new_size"), checkpoint=sa.bindparam("new_checkpoint"))
         )
         self.find = prepare(sa.select(_entries.c.index).where(_entries.c.leaf == sa.bindparam("at_leaf")))
-        names: list[sa.BindParameter[bytes]] = [sa.bindparam(f"leaf{i}") for i in range(_FIND_CHUNK)]
+        self.leaf_names = [f"leaf{i}" for i in range(_FIND_CHUNK)]
+        names: list[sa.BindParameter[bytes]] = [sa.bindparam(name) for name in self.leaf_names]
         self.find_many = prepare(sa.select(_entries.c.leaf, _entries.c.index).where(_entries.c.leaf.in_(names)))
         self.entries = prepare(sa.select(_entries.c.index, _entries.c.data).where(in_span).order_by(_entries.c.index))
         self.rows = prepare(
-            sa.select(_entries.c.index, _entries.c.leaf, _entries.c.data).where(in_span).order_by(_entries.c.index)
+            sa.select(_entries.c.index, _entries.c.leaf, _entries.c.data)
+            .where(_entries.c.index >= sa.bindparam("first"))
+            .order_by(_entries.c.index)
+            .limit(sa.literal_column(str(TILE_WIDTH)))
         )
         self.tile_keys = prepare(sa.select(_tiles.c.level, _tiles.c.index).order_by(_tiles.c.level, _tiles.c.index))
         self.leaves = prepare(sa.select(_entries.c.leaf).where(in_span).order_by(_entries.c.index))
@@ -110,7 +120,8 @@ class _Statements:
         self.set_tile = prepare(sa.update(_tiles).where(at_tile).values(hashes=sa.bindparam("new_hashes")))
         self.add_tile = prepare(sa.insert(_tiles))
         self.add_entry = prepare(sa.insert(_entries))
-        self.end = prepare(sa.select(sa.func.coalesce(sa.func.max(_entries.c.index) + one, sa.literal_column("0"))))
+        self.integrity = "PRAGMA integrity_check" if dialect.name == "sqlite" else None
+        self.count = prepare(sa.select(sa.func.count()).select_from(_entries))
 
 
 class Snapshot:
@@ -136,8 +147,9 @@ class Snapshot:
             return {leaves[0]: _integer(row[0])} if row is not None else {}
         found: dict[bytes, int] = {}
         for start in range(0, len(leaves), _FIND_CHUNK):
-            chunk = leaves[start : start + _FIND_CHUNK]
-            padded = {f"leaf{i}": chunk[min(i, len(chunk) - 1)] for i in range(_FIND_CHUNK)}
+            chunk = [*leaves[start : start + _FIND_CHUNK]]
+            chunk += chunk[-1:] * (_FIND_CHUNK - len(chunk))
+            padded = dict(zip(self._do.leaf_names, chunk, strict=True))
             rows = self._do.find_many(self._cursor, **padded).fetchall()
             found |= ((_bytes(leaf), _integer(index)) for leaf, index in rows)
         return found
@@ -169,67 +181,75 @@ class Snapshot:
                     raise TamperedError(f"entry {expected} is missing from storage")
                 yield _bytes(data)
 
-    def stored_entries(self) -> Iterator[tuple[int, bytes, bytes]]:
+    def stored_entries(self) -> Iterator[tuple[int, Any, Any]]:
         """(index, leaf hash, bytes) of every row, in order and unchecked, for fsck."""
-        first, end = 0, self.extent()
-        while first < end:
-            for index, leaf, data in self._do.rows(self._cursor, first=first, end=first + TILE_WIDTH).fetchall():
-                yield _integer(index), _bytes(leaf), _bytes(data)
-            first += TILE_WIDTH
+        first = -(2**63)  # whoever inserts rows may choose any index
+        while rows := self._do.rows(self._cursor, first=first).fetchall():
+            yield from rows
+            first = _integer(rows[-1][0]) + 1
 
-    def stored_tiles(self) -> Iterator[tuple[int, int, bytes]]:
+    def stored_tiles(self) -> Iterator[tuple[Any, Any, bytes]]:
         """(level, index, bytes) of every row, unchecked, for fsck."""
         for level, index in self._do.tile_keys(self._cursor).fetchall():
             yield level, index, self._stored_tile(level, index) or b""
 
-    def extent(self) -> int:
-        """One more than the largest index."""
-        return _integer(self._do.end(self._cursor).fetchall()[0][0])
+    def damage(self) -> list[str]:
+        """What the database itself finds wrong with its pages and indices; reads all of them."""
+        if self._do.integrity is None:
+            return []
+        self._cursor.execute(self._do.integrity)
+        return [str(line) for (line,) in self._cursor.fetchall() if line != "ok"]
+
+    def count(self) -> int:
+        """How many entries are stored."""
+        return _integer(self._do.count(self._cursor).fetchall()[0][0])
 
 
 class Transaction(Snapshot):
     """Reads and writes that happen together or not at all; one at a time for the whole log."""
 
     def add(
-        self, first: int, entries: Sequence[bytes], leaves: Sequence[bytes], nodes: Iterable[tuple[int, int, bytes]]
+        self,
+        first: int,
+        entries: Sequence[bytes],
+        leaves: Sequence[bytes],
+        runs: Iterable[tuple[int, int, Sequence[bytes]]],
     ) -> None:
-        """New entries from ``first`` on, their leaf hashes, and the hashes (tile level >= 1, index, hash) they completed."""
-        rows = zip(range(first, first + len(entries)), leaves, entries, strict=True)
+        """New entries from ``first`` on, their leaf hashes, and the hashes they completed for tiles above level 0, as runs
+        (tile level, index of the first, hashes)."""
         if len(entries) == 1:
             self._do.add_entry(self._cursor, index=first, leaf=leaves[0], data=entries[0])
         else:
-            self._do.add_entry.many(self._cursor, ({"index": i, "leaf": leaf, "data": data} for i, leaf, data in rows))
+            indices = range(first, first + len(entries))
+            self._do.add_entry.many(self._cursor, index=indices, leaf=leaves, data=entries)
         self._add_full_tiles(first, leaves)
-        grown: dict[tuple[int, int], list[bytes]] = {}
-        for level, index, hash_ in nodes:
-            grown.setdefault((level, index // TILE_WIDTH), []).append(hash_)
-        for (level, number), hashes in grown.items():
-            self._grow_tile(level, number, b"".join(hashes))
+        for level, start, hashes in runs:
+            end = start + len(hashes)
+            for number in range(start // TILE_WIDTH, (end - 1) // TILE_WIDTH + 1):
+                lo, hi = max(start, number * TILE_WIDTH), min(end, (number + 1) * TILE_WIDTH)
+                self._grow_tile(Tile(level, number, lo % TILE_WIDTH + 1), b"".join(hashes[lo - start : hi - start]))
 
     def _add_full_tiles(self, first: int, leaves: Sequence[bytes]) -> None:
         """Store the level-0 tiles that became full."""
         start = first - first % TILE_WIDTH
-        end = first + len(leaves)
-        if end - start < TILE_WIDTH:
+        full = (first + len(leaves) - start) // TILE_WIDTH
+        if not full:
             return
         before = self.hashes(Tile(0, start // TILE_WIDTH, first - start)) if first > start else []
         known = [*before, *leaves]
-        full = range(0, len(known) - TILE_WIDTH + 1, TILE_WIDTH)
-        rows = ((start + i) // TILE_WIDTH for i in full)
-        self._do.add_tile.many(
-            self._cursor,
-            [
-                {"level": 0, "index": number, "hashes": b"".join(known[i : i + TILE_WIDTH])}
-                for number, i in zip(rows, full, strict=True)
-            ],
-        )
+        numbers = range(start // TILE_WIDTH, start // TILE_WIDTH + full)
+        tiles = [b"".join(known[i * TILE_WIDTH : (i + 1) * TILE_WIDTH]) for i in range(full)]
+        self._do.add_tile.many(self._cursor, level=[0] * full, index=numbers, hashes=tiles)
 
-    def _grow_tile(self, level: int, number: int, hashes: bytes) -> None:
-        stored = self._stored_tile(level, number)
+    def _grow_tile(self, next_: Tile, hashes: bytes) -> None:
+        """Append to a tile which, with the first of ``hashes``, becomes ``next_``."""
+        stored = self._stored_tile(next_.level, next_.index)
+        if len(stored or b"") != (next_.width - 1) * HASH_SIZE:
+            raise TamperedError(f"{next_.path()} is next, but storage holds {len(stored or b'')} bytes of that tile")
         if stored is None:
-            self._do.add_tile(self._cursor, level=level, index=number, hashes=hashes)
+            self._do.add_tile(self._cursor, level=next_.level, index=next_.index, hashes=hashes)
         else:
-            self._do.set_tile(self._cursor, at_level=level, at_index=number, new_hashes=stored + hashes)
+            self._do.set_tile(self._cursor, at_level=next_.level, at_index=next_.index, new_hashes=stored + hashes)
 
     def set_head(self, old_size: int, head: Head) -> None:
         """Compare-and-swap: ConflictError unless the size is still ``old_size``."""

@@ -22,7 +22,7 @@ MAX_LEVEL = 63
 MAX_ENTRY_SIZE = 0xFFFF
 """Bytes that an entry may have: bundles prefix each with a big-endian uint16."""
 
-_PATH = re.compile(r"tile/(0|[1-9][0-9]?|entries)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_PATH = re.compile(r"tile/(0|[1-9][0-9]?|entries)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ class TileReader:
         self.size = size
         self._read = read
         self._tiles: dict[tuple[int, int], list[bytes]] = {}
+        self._roots: dict[tuple[int, int], bytes] = {}
 
     def range_root(self, span: Range) -> bytes:
         """Root of the leaves ``lo..hi``: one of the ranges that a proof is made of."""
@@ -141,6 +142,12 @@ class TileReader:
         return [self._subtree(level, index) for level, index in complete_subtrees(0, self.size)]
 
     def _subtree(self, level: int, index: int) -> bytes:
+        known = self._roots.get((level, index))
+        if known is None:
+            known = self._roots[level, index] = self._compute(level, index)
+        return known
+
+    def _compute(self, level: int, index: int) -> bytes:
         tile_level, height = divmod(level, TILE_HEIGHT)
         first = index << height
         number, offset = divmod(first, TILE_WIDTH)

@@ -7,6 +7,9 @@ harmless; it is never ahead of it.
 
 import fcntl
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ledger.checkpoint import Checkpoint
@@ -26,12 +29,27 @@ class Watermark:
         except OSError as error:
             raise StorageError(f"cannot open the log's watermark {path}: {error.strerror}") from error
         self._known: tuple[bytes, Checkpoint] | None = None
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         os.close(self._file)
 
+    @contextmanager
+    def _locked(self, mode: int) -> Iterator[None]:
+        """Among threads by a lock of this object, among processes by one of the file."""
+        with self._lock:
+            fcntl.flock(self._file, mode)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
     def read(self) -> Checkpoint | None:
         """The checkpoint, or None if there is none yet. Its signature is not checked: it can only make a log refuse."""
+        with self._locked(fcntl.LOCK_SH):
+            return self._read()
+
+    def _read(self) -> Checkpoint | None:
         data = os.pread(self._file, _MAX_SIZE, 0)
         if not data:
             return None
@@ -48,15 +66,10 @@ class Watermark:
 
     def advance(self, note: bytes, checkpoint: Checkpoint) -> None:
         """Remember ``checkpoint`` (signed as ``note``) if it is larger than the one remembered."""
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            seen = self.read()
+        with self._locked(fcntl.LOCK_EX):
+            seen = self._read()
             if seen is None or checkpoint.size > seen.size:
-                old_length = os.fstat(self._file).st_size
-                data = note.ljust(
-                    old_length, b"\0"
-                )  # one write, no truncation: there is no moment without a checkpoint
+                # One write and no truncation: there is no moment without a checkpoint.
+                data = note.ljust(os.fstat(self._file).st_size, b"\0")
                 os.pwrite(self._file, data, 0)
                 self._known = data, checkpoint
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)

@@ -1,0 +1,203 @@
+"""The bundle: one case in one file, a plain zip that has one form only.
+
+::
+
+    README.txt                             what this is, in plain words (always the same text)
+    datasets/<root>.leaves                 leaf hashes of the training dataset, 32 bytes each
+    entries/<index, 12 digits>.dsse.json   a signed statement, the exact bytes that were logged
+    entries/<index, 12 digits>.tlog-proof  its inclusion proof with the checkpoint
+    removed/<digest>.json                  positions of the leaves that a certificate's run left out
+    tensors/<root>.json                    manifest of a model: name, dtype, shape and hash of each tensor
+
+Members are stored, not compressed, in the order of their names, without times or attributes: the same case gives the same
+bytes. Reading writes the parsed bundle again and compares, so there is no second form to hide anything in.
+"""
+
+import io
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from certify.digest import Manifest
+from certify.envelope import MAX_ENVELOPE_SIZE, Envelope
+from certify.errors import BundleError, CertifyError, InputError
+from certify.wire import canonical, decode
+from ledger.errors import LedgerError
+from ledger.proof import TlogProof
+
+MAX_BUNDLE_SIZE = 256 << 20
+MAX_MEMBERS = 4096
+
+README = """\
+This file is the evidence of one machine-unlearning case: a model was trained, somebody asked to be forgotten, and the model's
+operator states, signed and in a public append-only log, what was done about it.
+
+To check it, install the unlearning-ledger package, obtain the operator's trust file over a channel that you trust, and run
+
+    certify verify THIS_FILE --trust trust.toml
+
+No network is needed. The program prints each step, what it established, and what it did not. Nothing in this file is to be
+believed before that: anybody can write a file like this, only the signatures and proofs in it count.
+
+entries/    signed statements (DSSE envelopes with in-toto statements) and their inclusion proofs (C2SP tlog-proof)
+tensors/    for each model: name, type, shape and hash of every tensor
+datasets/   salted hashes of the training records: they identify nobody
+removed/    which of these were left out
+"""
+
+_INDEX = r"(?P<index>[0-9]{12})"
+_DIGEST = r"(?P<digest>[0-9a-f]{64})"
+_MEMBER = re.compile(
+    rf"README\.txt|entries/{_INDEX}\.(?P<entry>dsse\.json|tlog-proof)"
+    rf"|(?:(?P<tensors>tensors)|(?P<removed>removed))/{_DIGEST.replace('digest', 'json')}\.json"
+    rf"|datasets/{_DIGEST.replace('digest', 'leaves')}\.leaves"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A log entry with its proof, neither of them checked."""
+
+    index: int
+    data: bytes
+    proof: bytes
+
+    @cached_property
+    def envelope(self) -> Envelope:
+        return Envelope.parse(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The parts of a case. ``entries`` in the log's order; the others by root or digest (hex)."""
+
+    entries: tuple[Entry, ...]
+    manifests: Mapping[str, Manifest]
+    leaves: Mapping[str, bytes]
+    removed: Mapping[str, tuple[int, ...]]
+
+    def to_bytes(self) -> bytes:
+        members = {"README.txt": README.encode()}
+        for entry in self.entries:
+            members[f"entries/{entry.index:012d}.dsse.json"] = entry.data
+            members[f"entries/{entry.index:012d}.tlog-proof"] = entry.proof
+        for root, manifest in self.manifests.items():
+            members[f"tensors/{root}.json"] = manifest.to_json()
+        for root, leaves in self.leaves.items():
+            members[f"datasets/{root}.leaves"] = leaves
+        for digest, positions in self.removed.items():
+            members[f"removed/{digest}.json"] = canonical(list(positions), what="positions", error=BundleError)
+        return _zip(sorted(members.items()))
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Bundle":
+        """Raises BundleError for anything that :meth:`to_bytes` would not write."""
+        members = _unzip(data)
+        if members.pop("README.txt", b"") != README.encode():
+            raise BundleError("the bundle's README.txt is missing or is not the one of this format")
+        entries: dict[int, dict[str, bytes]] = {}
+        manifests: dict[str, Manifest] = {}
+        leaves: dict[str, bytes] = {}
+        removed: dict[str, tuple[int, ...]] = {}
+        for name, content in members.items():
+            match = _MEMBER.fullmatch(name)
+            assert match is not None  # _unzip has seen to it
+            try:
+                if match["entry"]:
+                    entries.setdefault(int(match["index"]), {})[match["entry"]] = content
+                elif match["tensors"]:
+                    manifests[match["json"]] = Manifest.parse(content)
+                elif match["removed"]:
+                    positions = decode(content, list[int], limit=len(data), what=name, error=BundleError)
+                    removed[match["json"]] = tuple(positions)
+                else:
+                    leaves[match["leaves"]] = content
+            except CertifyError as error:
+                raise BundleError(f"{name}: {error}") from error
+        return cls(tuple(_entry(index, parts) for index, parts in sorted(entries.items())), manifests, leaves, removed)
+
+
+def _entry(index: int, parts: Mapping[str, bytes]) -> Entry:
+    if set(parts) != {"dsse.json", "tlog-proof"}:
+        raise BundleError(f"entry {index} has only {' and '.join(parts)}, expected a statement and a proof")
+    entry = Entry(index, parts["dsse.json"], parts["tlog-proof"])
+    try:
+        _ = entry.envelope
+        TlogProof.parse(entry.proof)
+    except (CertifyError, LedgerError) as error:
+        raise BundleError(f"entry {index}: {error}") from error
+    return entry
+
+
+def _zip(members: Iterable[tuple[str, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)  # dated 1980-01-01
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def _unzip(data: bytes) -> dict[str, bytes]:
+    """Members by name. Refuses what could be large before reading it, and whatever :func:`_zip` would write otherwise."""
+    if len(data) > MAX_BUNDLE_SIZE:
+        raise BundleError(f"the bundle has {len(data):,} bytes, expected at most {MAX_BUNDLE_SIZE:,}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if len(infos) > MAX_MEMBERS:
+                raise BundleError(f"the bundle has {len(infos):,} members, expected at most {MAX_MEMBERS:,}")
+            for info in infos:
+                _check_member(info)
+            if sum(info.file_size for info in infos) > len(data):
+                raise BundleError("the bundle's members claim to be larger than the bundle")
+            members = [(info.filename, archive.read(info)) for info in infos]
+    except BundleError:
+        raise
+    except Exception as error:  # zipfile answers hostile input with a dozen kinds
+        raise BundleError(f"not a bundle: {str(error) or type(error).__name__}") from error
+    if len({name for name, _ in members}) != len(members):
+        raise BundleError("the bundle has a member twice")
+    if _zip(sorted(members)) != data:
+        raise BundleError(
+            "the bundle is not in its only form: members stored, in order, without times, comments or anything in between"
+        )
+    return dict(members)
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    match = _MEMBER.fullmatch(info.filename)
+    if match is None:
+        raise BundleError(f"the bundle has a member {info.filename[:120]!r}, which is none that belongs there")
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise BundleError(f"member {info.filename} is compressed, expected stored")
+    limit = MAX_ENVELOPE_SIZE if match["entry"] == "dsse.json" else MAX_BUNDLE_SIZE
+    if info.file_size > limit:
+        raise BundleError(f"member {info.filename} has {info.file_size:,} bytes, expected at most {limit:,}")
+
+
+def write(path: Path, bundle: Bundle) -> Path:
+    """Write a bundle, complete or not at all; replaces an existing file."""
+    data = bundle.to_bytes()
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                os.fchmod(descriptor, 0o644)
+                file.flush()
+                os.fsync(descriptor)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    return path

@@ -1,0 +1,53 @@
+"""Collecting a case: a certificate with all that it follows from, out of a workspace and into a bundle."""
+
+from certify.bundle import Bundle, Entry
+from certify.digest import Manifest
+from certify.errors import WorkspaceError
+from certify.statement import Training, Unlearning
+from certify.workspace import Logged, Workspace
+
+
+def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -> Bundle:
+    """A certificate with all that it follows from, proven under one checkpoint.
+
+    ``leaves=False`` leaves out the dataset's leaf hashes (32 bytes a record): then nobody can check that the retained set is the
+    dataset less the removed records.
+    """
+    if not isinstance(certificate.statement.predicate, Unlearning):
+        raise WorkspaceError(
+            f"entry {certificate.index} is a {certificate.statement.kind} statement, expected a certificate"
+        )
+    vault = workspace.vault
+    lineage = workspace.lineage(certificate)
+    needed = {logged.index: logged for logged in lineage}
+    manifests: dict[str, Manifest] = {}
+    trees: dict[str, bytes] = {}
+    removed: dict[str, tuple[int, ...]] = {}
+    for logged in lineage:
+        match logged.statement.predicate:
+            case Training(model=model, dataset=tree):
+                manifests[model.tensor_root] = _manifest(workspace, model.tensor_root)
+                if leaves:
+                    trees[tree.root] = vault.leaves(tree.root)
+            case Unlearning(post=model, requests=requests):
+                manifests[model.tensor_root] = _manifest(workspace, model.tensor_root)
+                for digest in requests:
+                    request = workspace.find(digest)
+                    needed[request.index] = request
+                positions = vault.note(f"removed/{logged.digest}")
+                if leaves and positions is not None:
+                    removed[logged.digest] = tuple(positions)
+    needed |= {logged.index: logged for logged in workspace.statements() if logged.statement.kind == "key"}
+    indices = sorted(needed)
+    proofs = workspace.log.prove_all(indices)
+    entries = (
+        Entry(index, needed[index].envelope.data, proof.format()) for index, proof in zip(indices, proofs, strict=True)
+    )
+    return Bundle(tuple(entries), manifests, trees, removed)
+
+
+def _manifest(workspace: Workspace, root: str) -> Manifest:
+    text = workspace.vault.note(f"manifest/{root}")
+    if text is None:
+        raise WorkspaceError(f"the vault has no manifest of the model with tensor root {root}")
+    return Manifest.parse(text.encode())

@@ -1,0 +1,206 @@
+"""Step 6: the statements of a case agree with each other and with the manifests and leaves that come with them. Pure.
+
+From the certificate, the chain goes back through its parents to the training. Along it, each model before is the model after of
+its parent, every request is answered, and counts, roots and changes are recomputed wherever the bundle has what they are made of.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from certify import dataset
+from certify.bundle import Bundle
+from certify.digest import Changes, diff
+from certify.errors import ChainError, DatasetError
+from certify.statement import Model, Request, Statement, Training, Tree, Unlearning
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A statement in its place."""
+
+    index: int
+    digest: str
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What belongs together: the training, the unlearnings that led to the case, and the requests that they answer."""
+
+    training: Link
+    unlearnings: tuple[Link, ...]
+    requests: tuple[Link, ...]
+
+    @property
+    def case(self) -> Link:
+        """The certificate that the bundle is about."""
+        return self.unlearnings[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """What recomputing showed: the tensors that the case changed, and whether the retained set could be recomputed."""
+
+    changes: Changes
+    retained_checked: bool
+
+
+def build(links: Sequence[Link]) -> Chain:
+    """Find the chain; every statement but key/v1 has to be part of it. Raises ChainError."""
+    by_digest = {link.digest: link for link in links}
+    parents = {link.statement.predicate.parent for link in links if isinstance(link.statement.predicate, Unlearning)}
+    unlearnings = [link for link in links if isinstance(link.statement.predicate, Unlearning)]
+    heads = [link for link in unlearnings if link.digest not in parents]
+    if len(heads) != 1:
+        raise ChainError(f"the bundle has {len(heads)} certificates that no other follows, expected one")
+    lineage = [heads[0]]
+    while isinstance(certificate := lineage[-1].statement.predicate, Unlearning):
+        parent = by_digest.get(certificate.parent)
+        if parent is None or parent in lineage:
+            raise ChainError(
+                f"entry {lineage[-1].index} follows statement {certificate.parent[:16]}, which is not in the bundle"
+            )
+        lineage.append(parent)
+    lineage.reverse()
+    if not isinstance(lineage[0].statement.predicate, Training):
+        raise ChainError(f"entry {lineage[0].index} is a {lineage[0].statement.kind} statement, expected the training")
+    requests: list[Link] = []
+    for link in lineage[1:]:
+        certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        for digest in certificate.requests:
+            request = by_digest.get(digest)
+            if request is None or not isinstance(request.statement.predicate, Request):
+                raise ChainError(f"entry {link.index} answers request {digest[:16]}, which is not in the bundle")
+            if request in requests:
+                raise ChainError(f"the request at entry {request.index} is answered twice")
+            requests.append(request)
+    used = {link.digest for link in (*lineage, *requests)}
+    for link in links:
+        if link.digest not in used and link.statement.kind != "key":
+            raise ChainError(
+                f"the {link.statement.kind} statement at entry {link.index} has nothing to do with the case"
+            )
+    return Chain(lineage[0], tuple(lineage[1:]), tuple(requests))
+
+
+def check(chain: Chain, bundle: Bundle) -> Established:
+    """Recompute what can be. Raises ChainError."""
+    training = chain.training.statement.predicate
+    assert isinstance(training, Training)
+    requests = {link.digest: link.statement.predicate for link in chain.requests}
+    manifests_used = {training.model.tensor_root}
+    leaves_used: set[str] = set()
+    _check_manifest(bundle, training.model)
+    model, retained, gone = training.model, training.dataset, set[int]()
+    changes: Changes | None = None
+    checked = True
+    for link in chain.unlearnings:
+        certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        if certificate.pre != model:
+            raise ChainError(
+                f"entry {link.index} starts from the model {certificate.pre.tensor_root}, "
+                f"but its parent's model is {model.tensor_root}"
+            )
+        _check_manifest(bundle, certificate.post)
+        manifests_used.add(certificate.post.tensor_root)
+        changes = _check_changes(bundle, link.index, certificate)
+        scopes = {request.scope for digest in certificate.requests if isinstance(request := requests[digest], Request)}
+        if (certificate.removed is not None) != (scopes == {"records"}):
+            raise ChainError(
+                f"entry {link.index} answers requests about {', '.join(sorted(scopes))}, its record sets do not fit that"
+            )
+        if certificate.removed is not None and certificate.retained is not None:
+            asked = sum(
+                request.forget.count
+                for digest in certificate.requests
+                if isinstance(request := requests[digest], Request)
+            )
+            _check_counts(link.index, certificate.removed, certificate.retained, retained, asked)
+            retained = certificate.retained
+            positions = bundle.removed.get(link.digest)
+            leaves = bundle.leaves.get(training.dataset.root)
+            if positions is None or leaves is None:
+                checked = False
+            else:
+                leaves_used.add(training.dataset.root)
+                _check_sets(link.index, training.dataset, certificate, leaves, positions, gone)
+                gone |= set(positions)
+        else:
+            checked = False
+        model = certificate.post
+    _refuse_others(bundle, manifests_used, leaves_used, {link.digest for link in chain.unlearnings})
+    assert changes is not None  # a chain has a certificate
+    return Established(changes, checked)
+
+
+def _check_manifest(bundle: Bundle, model: Model) -> None:
+    manifest = bundle.manifests.get(model.tensor_root)
+    if manifest is None:
+        raise ChainError(f"the bundle has no manifest of the model with tensor root {model.tensor_root}")
+    if manifest.root().hex() != model.tensor_root:
+        raise ChainError(f"a manifest has tensor root {manifest.root().hex()}, expected {model.tensor_root}")
+    if (len(manifest.tensors), str(manifest.nbytes)) != (model.tensors, model.bytes):
+        raise ChainError(
+            f"the model {model.tensor_root[:16]} is stated with {model.tensors} tensors and {model.bytes} bytes, "
+            f"its manifest has {len(manifest.tensors)} and {manifest.nbytes}"
+        )
+
+
+def _check_changes(bundle: Bundle, index: int, certificate: Unlearning) -> Changes:
+    manifests = bundle.manifests
+    changes = diff(manifests[certificate.pre.tensor_root], manifests[certificate.post.tensor_root])
+    stated = certificate.changes
+    for name in ("changed", "unchanged", "added", "removed"):
+        found = len(getattr(changes, name))
+        if found != getattr(stated, name):
+            raise ChainError(f"entry {index} states {getattr(stated, name)} tensors {name}, the manifests show {found}")
+    return changes
+
+
+def _check_counts(index: int, removed: Tree, retained: Tree, before: Tree, asked: int) -> None:
+    if removed.count > asked:
+        raise ChainError(f"entry {index} removed {removed.count} records, but {asked} were requested")
+    if not removed.count or removed.count + retained.count != before.count:
+        raise ChainError(
+            f"entry {index} states {removed.count} records removed and {retained.count} retained, of {before.count} before"
+        )
+
+
+def _check_sets(
+    index: int, tree: Tree, certificate: Unlearning, leaves: bytes, positions: Sequence[int], gone: set[int]
+) -> None:
+    """The removed and retained sets are what is left out of, and left of, the leaves committed to at training time."""
+    assert certificate.removed is not None and certificate.retained is not None
+    try:
+        root, count = dataset.retained(leaves, ())
+        if (root.hex(), count) != (tree.root, tree.count):
+            raise ChainError(
+                f"the leaves lead to dataset root {root.hex()} with {count} records, {tree.root} was committed"
+            )
+        if gone & set(positions):
+            raise ChainError(f"entry {index} removes a record that was removed before")
+        removed = Tree(dataset.subset_root(leaves, positions).hex(), len(positions))
+        root, count = dataset.retained(leaves, gone | set(positions))
+    except DatasetError as error:
+        raise ChainError(f"entry {index}: {error}") from error
+    for what, found, stated in (
+        ("removed", removed, certificate.removed),
+        ("retained", Tree(root.hex(), count), certificate.retained),
+    ):
+        if found != stated:
+            raise ChainError(f"entry {index}: the {what} records lead to root {found.root}, {stated.root} is stated")
+
+
+def _refuse_others(bundle: Bundle, manifests: set[str], leaves: set[str], unlearnings: set[str]) -> None:
+    """Nothing rides along unchecked."""
+    members: tuple[tuple[str, Mapping[str, object], set[str]], ...] = (
+        ("tensors", bundle.manifests, manifests),
+        ("datasets", bundle.leaves, leaves),
+        ("removed", bundle.removed, unlearnings if leaves else set()),
+    )
+    for folder, parts, used in members:
+        for name in parts:
+            if name not in used:
+                raise ChainError(f"the bundle has {folder}/{name[:16]}…, which belongs to no statement in it")

@@ -1,0 +1,1 @@
+"""Hooks into training code: one module a framework."""

@@ -1,0 +1,170 @@
+"""The hook for torch code: digest before, digest after, and a signed statement in the log.
+
+::
+
+    with certify.training(model, ledger="ledger", data=patients, method="adam") as run:
+        fit(model, patients)
+
+    with certify.unlearning(model, ledger="ledger", request=request, method="retrain") as run:
+        fit(model, remaining)
+        run.metrics["accuracy"] = accuracy(model)
+    run.bundle("case.bundle")
+
+If the block raises, nothing is issued, the attempt is recorded as failed in the vault, and the exception goes on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from certify import bundle, case, environment
+from certify.certificate import (
+    Made,
+    forgotten_by,
+    log_training,
+    log_unlearning,
+    new_run_id,
+    parent_of,
+)
+from certify.digest import Manifest
+from certify.errors import DigestError, WorkspaceError
+from certify.records import records_of
+from certify.safetensors import digest_weights
+from certify.state_dict import digest_state_dict
+from certify.statement import Base, Method, Run, Scalar
+from certify.times import format_time, now
+from certify.workspace import Logged, Workspace
+
+Model = torch.nn.Module | Mapping[str, torch.Tensor]
+Ledger = Workspace | str | Path
+
+
+@dataclass(slots=True)
+class HookRun:
+    """What the block may still say of its run; afterwards ``certificate`` is the logged statement."""
+
+    workspace: Workspace
+    model: Model
+    """Assign another model if the block replaces the object instead of changing it."""
+    method: str
+    parameters: dict[str, Scalar | list[Scalar]]
+    seeds: list[int]
+    metrics: dict[str, float] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    """Files that the weights were saved to: their SHA-256 and the model-signing root become subjects."""
+    id: str = field(default_factory=new_run_id)
+    certificate: Logged | None = None
+
+    def bundle(self, path: str | Path) -> Path:
+        """Write the case, ready for a verifier. After the block only."""
+        if self.certificate is None:
+            raise WorkspaceError("no certificate has been issued: the run isn't over, or it failed")
+        data = case.collect(self.workspace, self.certificate)
+        return bundle.write(Path(path), data)
+
+
+@contextmanager
+def training(
+    model: Model,
+    *,
+    ledger: Ledger,
+    data: object,
+    method: str = "training",
+    parameters: Mapping[str, Scalar | list[Scalar]] | None = None,
+    seeds: Sequence[int] | None = None,
+    base: Sequence[Base] = (),
+) -> Iterator[HookRun]:
+    """Log ``training/v1`` for what the block trains. ``data``: id to record, or a sequence of records.
+
+    Records are bytes or anything that JSON can say (numpy rows too). ``seeds`` default to torch's initial seed.
+    """
+    records = records_of(data)
+    run = _new_run(ledger, model, method, parameters, seeds)
+    with _attempt(run, "training") as started:
+        yield run
+        run.certificate = log_training(run.workspace, _made(run, started), records, base)
+
+
+@contextmanager
+def unlearning(
+    model: Model,
+    *,
+    ledger: Ledger,
+    request: Logged | str | int | Sequence[Logged | str | int],
+    method: str = "unlearning",
+    parameters: Mapping[str, Scalar | list[Scalar]] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Iterator[HookRun]:
+    """Issue ``unlearning/v1`` for what the block does to ``model``, which answers ``request``.
+
+    A request is what :func:`certify.request.file_request` returned, or an index or digest in the log; several are fine.
+
+    Raises WorkspaceError before the block runs if the model is not one that the ledger logged, or if nothing that was
+    requested is in its training set.
+    """
+    run = _new_run(ledger, model, method, parameters, seeds)
+    named = [request] if isinstance(request, Logged | str | int) else list(request)
+    requests = [item if isinstance(item, Logged) else run.workspace.find(str(item)) for item in named]
+    pre = digest_state_dict(model)
+    forgotten_by(run.workspace, parent_of(run.workspace, pre), requests)
+    with _attempt(run, "unlearning") as started:
+        yield run
+        run.certificate = log_unlearning(run.workspace, _made(run, started), pre=pre, requests=requests)
+
+
+def _new_run(
+    ledger: Ledger,
+    model: Model,
+    method: str,
+    parameters: Mapping[str, Scalar | list[Scalar]] | None,
+    seeds: Sequence[int] | None,
+) -> HookRun:
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    chosen = list(seeds) if seeds is not None else [torch.initial_seed()]
+    return HookRun(workspace, model, method, dict(parameters or {}), chosen)
+
+
+@contextmanager
+def _attempt(run: HookRun, kind: str) -> Iterator[datetime]:
+    """Record the attempt, whatever becomes of it."""
+    started = now()
+    vault = run.workspace.vault
+    attempt = {"kind": kind, "started": format_time(started), "state": "running"}
+    vault.put_note(f"run/{run.id}", attempt)
+    try:
+        yield started
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"[:1000]
+        vault.put_note(f"run/{run.id}", attempt | {"state": "failed", "error": reason, "ended": format_time(now())})
+        raise
+    assert run.certificate is not None
+    done = {"state": "issued", "entry": run.certificate.index, "ended": format_time(now())}
+    vault.put_note(f"run/{run.id}", attempt | done)
+
+
+def _made(run: HookRun, started: datetime) -> Made:
+    manifest = digest_state_dict(run.model)
+    _check_files(run.files, manifest)
+    return Made(
+        manifest=manifest,
+        method=Method(run.method, run.parameters, [str(seed) for seed in run.seeds]),
+        run=Run(run.id, format_time(started), format_time(max(started, now()))),
+        environment=environment.describe(),
+        files=run.files,
+        metrics={name: float(value) for name, value in run.metrics.items()},
+    )
+
+
+def _check_files(files: Sequence[Path], manifest: Manifest) -> None:
+    """Weights files have to hold the very model that the statement is about."""
+    weights: list[Any] = [path for path in files if Path(path).suffix == ".safetensors"]
+    if weights and digest_weights(weights).root() != manifest.root():
+        raise DigestError(
+            f"the files {', '.join(str(path) for path in weights)} do not hold the model in memory: "
+            f"save it at the end of the block, or leave them out"
+        )

@@ -1,0 +1,114 @@
+"""Whose signatures count, and when: the issuers' keys of ``trust.toml``, as ``key/v1`` entries of the log hand them over.
+
+Statements are admitted in the log's order. A rotation, signed by the old and the new key, lets the new one sign later entries
+and the old one no longer; a revocation ends a key at its place in the log. Both count by log index, which nobody can backdate.
+"""
+
+from base64 import b64decode
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from certify.envelope import Envelope
+from certify.errors import KeyValidityError, StatementKeyError, UntrustedKeyError
+from certify.keys import PublicKey
+from certify.statement import KeyChange, Request, Statement, Training, Unlearning
+from certify.times import parse_time
+from certify.trust import Trust, TrustedIssuer
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far ahead of the verifier's clock a statement's time may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signed a statement, with which key."""
+
+    issuer: str
+    key: PublicKey
+    revoked: datetime | None
+
+
+def claimed_time(statement: Statement) -> datetime:
+    """When the statement says that it was made."""
+    match statement.predicate:
+        case Training(run=run) | Unlearning(run=run):
+            return parse_time(run.finished)
+        case Request(received=time) | KeyChange(effective=time):
+            return parse_time(time)
+
+
+class KeyRing:
+    """The keys that count at the current place in the log."""
+
+    def __init__(self, trust: Trust, now: datetime) -> None:
+        self._issuers = {issuer.key.keyid: issuer for issuer in trust.issuers}
+        self._ended: dict[str, int] = {}
+        self._now = now
+
+    def admit(self, index: int, envelope: Envelope, statement: Statement) -> Signer:
+        """The signer of the statement at ``index``; raises one of step 2's errors. Call in the log's order."""
+        change = statement.predicate if isinstance(statement.predicate, KeyChange) else None
+        successor = self._successor(change) if change is not None and change.successor is not None else None
+        known = [issuer.key for issuer in self._issuers.values()]
+        signers = envelope.verify([*known, successor.key] if successor else known)
+        expected = 2 if successor else 1
+        if len(signers) != expected:
+            raise UntrustedKeyError(
+                f"the {statement.kind} statement at {index} has {len(signers)} signatures, expected {expected}"
+            )
+        if successor is not None and signers[1] != successor.key:
+            raise UntrustedKeyError(f"the rotation at entry {index} is not signed by its new key second")
+        signer = self._issuers.get(signers[0].keyid)
+        if signer is None:
+            raise UntrustedKeyError(
+                f"the {statement.kind} statement at {index} is signed first by a key that isn't trusted yet"
+            )
+        self._check_valid(index, signer, claimed_time(statement))
+        if change is not None:
+            self._change(index, signer, change, successor)
+        return Signer(signer.name, signer.key, signer.revoked)
+
+    def _check_valid(self, index: int, signer: TrustedIssuer, time: datetime) -> None:
+        key = signer.key.keyid[:16]
+        if time > self._now + CLOCK_SKEW:
+            raise KeyValidityError(f"entry {index} is dated {time}, which is in the future (now {self._now})")
+        if signer.not_before is not None and time < signer.not_before:
+            raise KeyValidityError(
+                f"entry {index} is dated {time}; key {key} of {signer.name} is valid from {signer.not_before}"
+            )
+        if signer.not_after is not None and time > signer.not_after:
+            raise KeyValidityError(
+                f"entry {index} is dated {time}; key {key} of {signer.name} expired on {signer.not_after}"
+            )
+        if signer.revoked is not None and time >= signer.revoked:
+            raise KeyValidityError(
+                f"entry {index} is dated {time}; key {key} of {signer.name} was revoked on {signer.revoked}"
+            )
+        if signer.key.keyid in self._ended:
+            raise KeyValidityError(
+                f"entry {index} is signed by key {key} of {signer.name}, which was rotated or revoked at entry "
+                f"{self._ended[signer.key.keyid]}"
+            )
+
+    def _successor(self, change: KeyChange) -> TrustedIssuer:
+        record = change.successor
+        assert record is not None
+        try:
+            key = PublicKey.from_spki(b64decode(record.spki, validate=True))
+        except (ValueError, StatementKeyError) as error:
+            raise UntrustedKeyError(f"the new key of a rotation cannot be read: {error}") from error
+        if (key.keyid, key.algorithm) != (record.keyid, record.algorithm):
+            raise UntrustedKeyError(f"the new key of a rotation has id {key.keyid}, {record.keyid} is stated")
+        not_after = parse_time(record.not_after) if record.not_after is not None else None
+        return TrustedIssuer("", key, parse_time(record.not_before), not_after)
+
+    def _change(self, index: int, signer: TrustedIssuer, change: KeyChange, successor: TrustedIssuer | None) -> None:
+        if change.keyid != signer.key.keyid:
+            raise UntrustedKeyError(
+                f"the key statement at {index} is about key {change.keyid[:16]}, but signed by another"
+            )
+        self._ended[change.keyid] = index
+        if successor is not None:
+            if successor.key.keyid in self._issuers:
+                raise UntrustedKeyError(f"the rotation at entry {index} is to a key that is known already")
+            self._issuers[successor.key.keyid] = replace(successor, name=signer.name, revoked=signer.revoked)

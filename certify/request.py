@@ -1,0 +1,89 @@
+"""Filing a request: a commitment to what must be forgotten, in the log before anything is done about it."""
+
+from datetime import datetime
+from pathlib import Path
+
+from certify import dataset
+from certify.dataset import RecordOpening
+from certify.errors import DatasetError, WorkspaceError
+from certify.receipt import Opening, Receipt
+from certify.records import Records, records_of
+from certify.statement import FORGET_ROOT, Request, Scope, Statement, Training, subject
+from certify.times import add_month, format_time, now
+from certify.workspace import Logged, Workspace
+from ledger.merkle import inclusion_path, leaf_hash
+
+
+def file_request(
+    ledger: Workspace | str | Path,
+    data: object,
+    *,
+    ground: str,
+    scope: Scope = "records",
+    received: datetime | None = None,
+    due: datetime | None = None,
+    note: str | None = None,
+) -> Logged:
+    """Log ``request/v1``: commit, with fresh salts, to what must be forgotten. ``note`` stays in the vault.
+
+    ``data`` maps record ids to records, as they were in the training data; for another scope than records it maps a label of
+    your own to a description (of the subject, class, concept or client), which is committed to in the same way.
+
+    ``due`` defaults to one month after ``received``. Raises DatasetError if a record differs from the one of the same id that a
+    training committed to.
+    """
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    records = records_of(data)
+    if not records:
+        raise DatasetError("a request names nothing that must be forgotten")
+    if scope == "records":
+        _check_known(workspace, records)
+    received = received or now()
+    tree = workspace.vault.put_records(records)
+    if note:
+        workspace.vault.put_note(f"note/{tree.root}", note)
+    due = due or add_month(received)
+    predicate = Request(scope=scope, forget=tree, ground=ground, received=format_time(received), due=format_time(due))
+    return workspace.append(workspace.sign(Statement((subject(FORGET_ROOT, tree.root),), predicate)))
+
+
+def _check_known(workspace: Workspace, records: Records) -> None:
+    """Records that a training knows by the same id must be the same records."""
+    for logged in workspace.statements():
+        if not isinstance(training := logged.statement.predicate, Training):
+            continue
+        leaves = dataset.split(workspace.vault.leaves(training.dataset.root))
+        for record_id, record in records:
+            opening = workspace.vault.find(training.dataset.root, record_id)
+            if (
+                opening is not None
+                and leaf_hash(dataset.commit_record(record, opening.salt)) != leaves[opening.position]
+            ):
+                raise DatasetError(
+                    f"record {record_id!r} is not the one that the training at entry {logged.index} committed to under that id: "
+                    f"give it as it was in the training data"
+                )
+
+
+def make_receipt(workspace: Workspace, request: Logged, training: Logged, record_id: str, record: bytes) -> Receipt:
+    """The receipt for one record of a request, against the training that it was part of.
+
+    Raises WorkspaceError if the vault no longer has its openings, DatasetError if ``record`` is not the one committed to.
+    """
+    openings: list[Opening] = []
+    for logged in (request, training):
+        match logged.statement.predicate:
+            case Request(forget=tree) | Training(dataset=tree):
+                found = workspace.vault.find(tree.root, record_id)
+                if found is None:
+                    raise WorkspaceError(
+                        f"record {record_id!r} is not in the {logged.statement.kind} at entry {logged.index}"
+                    )
+                leaves = dataset.split(workspace.vault.leaves(tree.root))
+                path = tuple(inclusion_path(leaves, found.position))
+                opening = Opening.of(tree.root, RecordOpening(found.salt, found.position, tree.count, path))
+                opening.verify(record, tree.root, tree.count)
+                openings.append(opening)
+            case _:
+                raise WorkspaceError(f"entry {logged.index} is a {logged.statement.kind} statement, expected another")
+    return Receipt(record, *openings)

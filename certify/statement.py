@@ -1,0 +1,304 @@
+"""Statements: in-toto Statement v1 with this project's predicates, as RFC 8785 canonical JSON.
+
+A payload is parsed strictly: unknown, missing and duplicate fields, other spellings and other orders are refused, by decoding
+into the records below and requiring that these, written out, give the bytes received. JSON Schemas are in certify/schemas.
+
+>>> PREFIX + "training/v1"
+'urn:unlearning-ledger:training/v1'
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from certify.errors import StatementError
+from certify.times import parse_time
+from certify.wire import canonical
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREFIX = "urn:unlearning-ledger:"
+MAX_PAYLOAD_SIZE = 65_535
+MAX_INTEGER = 2**53 - 1
+
+TENSOR_ROOT = "tensor-root/v1"
+"""Name of the subject whose sha256 is a tensor root."""
+OMS_ROOT = "oms-root/v1"
+"""Name of the subject whose sha256 is an OpenSSF model-signing root."""
+FORGET_ROOT = "forget-root/v1"
+PUBLIC_KEY = "public-key/v1"
+
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
+RunId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="128 random bits, hex")]
+Time = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
+Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Decimal = Annotated[str, Meta(pattern="^(0|-?[1-9][0-9]{0,39})$", description="an integer of any size")]
+Label = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(max_length=4096)]
+Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]+={0,2}$", max_length=8192)]
+Scalar = bool | int | float | Text | None
+Parameters = dict[Label, Scalar | list[Scalar]]
+
+Scope = Literal["records", "subject", "class", "concept", "client"]
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
+    """Frozen, strict, camelCase in JSON, absent rather than null."""
+
+
+class Subject(_Record, frozen=True):
+    """Something that a statement is about, found by its digest."""
+
+    name: Label
+    digest: dict[Literal["sha256"], Digest]
+
+    @property
+    def sha256(self) -> str:
+        return self.digest["sha256"]
+
+
+class Tree(_Record, frozen=True):
+    """A Merkle tree over salted record commitments: its root and how many records it has."""
+
+    root: Digest
+    count: Count
+
+
+class Model(_Record, frozen=True):
+    """A model's weights: tensor root v1, the number of its tensors and their bytes."""
+
+    tensor_root: Digest
+    tensors: Count
+    bytes: Decimal
+
+
+class Code(_Record, frozen=True):
+    """The git commit that ran; ``modified`` if the working tree differed from it."""
+
+    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40,64}$")]
+    modified: bool
+
+
+class Environment(_Record, frozen=True):
+    """What may affect the bits of a result: versions, threads, determinism flags, device, code."""
+
+    python: Label
+    platform: Label
+    libraries: dict[Label, Label]
+    threads: Count
+    device: Label
+    settings: dict[Label, Text]
+    code: Code | None = None
+
+
+class Run(_Record, frozen=True):
+    """One execution. ``started`` and ``finished`` are the operator's clock."""
+
+    id: RunId
+    started: Time
+    finished: Time
+
+
+class Method(_Record, frozen=True):
+    """How weights came about: the name of a recipe or unlearning method, its parameters and its seeds."""
+
+    name: Label
+    parameters: Parameters = {}
+    seeds: list[Decimal] = []
+
+
+class Base(_Record, frozen=True):
+    """A model that training started from."""
+
+    name: Label
+    digest: Digest
+    licence: Label | None = None
+
+
+class Training(_Record, frozen=True):
+    """``training/v1``: what a model was trained on and how, logged before anybody asks to be forgotten."""
+
+    run: Run
+    dataset: Tree
+    model: Model
+    recipe: Method
+    environment: Environment
+    base: list[Base] = []
+    metrics: dict[Label, float] = {}
+
+
+class Request(_Record, frozen=True):
+    """``request/v1``: what must be forgotten, as a commitment that only its opening links to anybody."""
+
+    scope: Scope
+    forget: Tree
+    ground: Label
+    received: Time
+    due: Time
+
+
+class Changes(_Record, frozen=True):
+    """How many tensors differ between the models before and after."""
+
+    changed: Count
+    unchanged: Count
+    added: Count
+    removed: Count
+
+
+class Unlearning(_Record, frozen=True):
+    """``unlearning/v1``, the certificate: these weights came from those by this method, to answer these requests.
+
+    ``parent`` is the statement (training or unlearning) whose model was the starting point, ``requests`` those answered, each
+    by the SHA-256 of its envelope. ``removed`` and ``retained`` are trees over the leaves of the *training* dataset, in its
+    order; both are absent when the scope isn't records.
+    """
+
+    run: Run
+    parent: Digest
+    requests: Annotated[list[Digest], Meta(min_length=1)]
+    pre: Model
+    post: Model
+    changes: Changes
+    method: Method
+    environment: Environment
+    removed: Tree | None = None
+    retained: Tree | None = None
+    metrics: dict[Label, float] = {}
+
+
+class KeyRecord(_Record, frozen=True):
+    """A statement key and the time in which it may sign."""
+
+    keyid: Digest
+    algorithm: Literal["ecdsa-p256", "ed25519", "ml-dsa-65"]
+    spki: Base64
+    not_before: Time
+    not_after: Time | None = None
+
+
+class KeyChange(_Record, frozen=True):
+    """``key/v1``: a key hands over to ``successor`` (signed by both) or is revoked (signed by itself)."""
+
+    action: Literal["rotate", "revoke"]
+    keyid: Digest
+    effective: Time
+    successor: KeyRecord | None = None
+    reason: Literal["scheduled", "superseded", "compromised", "retired"] = "scheduled"
+
+
+Predicate = Training | Request | Unlearning | KeyChange
+PREDICATES: dict[str, type[Predicate]] = {
+    PREFIX + "training/v1": Training,
+    PREFIX + "request/v1": Request,
+    PREFIX + "unlearning/v1": Unlearning,
+    PREFIX + "key/v1": KeyChange,
+}
+_TYPE_OF: dict[type[Any], str] = {predicate: type_ for type_, predicate in PREDICATES.items()}
+
+
+class _Wire(msgspec.Struct, forbid_unknown_fields=True):
+    _type: str
+    subject: list[Subject]
+    predicateType: str
+    predicate: msgspec.Raw
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """Subjects, and what is said about them."""
+
+    subjects: tuple[Subject, ...]
+    predicate: Predicate
+
+    @property
+    def type(self) -> str:
+        """The predicate type's URI."""
+        return _TYPE_OF[type(self.predicate)]
+
+    @property
+    def kind(self) -> str:
+        """``training``, ``request``, ``unlearning`` or ``key``."""
+        return self.type.removeprefix(PREFIX).removesuffix("/v1")
+
+    def payload(self) -> bytes:
+        """The bytes to sign. Raises StatementError if they would not parse again."""
+        data = self._encode()
+        if Statement.parse(data) != self:
+            raise StatementError("the statement does not survive writing and reading")
+        return data
+
+    def _encode(self) -> bytes:
+        fields = {
+            "_type": STATEMENT_TYPE,
+            "subject": msgspec.to_builtins(self.subjects),
+            "predicateType": self.type,
+            "predicate": msgspec.to_builtins(self.predicate),
+        }
+        return canonical(fields, what="a statement", error=StatementError)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "Statement":
+        """Raises StatementError for anything but a canonical statement of a known type that agrees with itself."""
+        if len(payload) > MAX_PAYLOAD_SIZE:
+            raise StatementError(f"a statement has {len(payload):,} bytes, expected at most {MAX_PAYLOAD_SIZE:,}")
+        try:
+            wire = msgspec.json.decode(payload, type=_Wire)
+            if wire._type != STATEMENT_TYPE:
+                raise StatementError(f"statement type is {wire._type[:80]!r}, expected {STATEMENT_TYPE!r}")
+            predicate_class = PREDICATES.get(wire.predicateType)
+            if predicate_class is None:
+                raise StatementError(
+                    f"predicate type is {wire.predicateType[:80]!r}, expected one of {', '.join(sorted(PREDICATES))}"
+                )
+            predicate = msgspec.json.decode(wire.predicate, type=predicate_class)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise StatementError(f"not a statement: {error}") from error
+        statement = cls(tuple(wire.subject), predicate)
+        if statement._encode() != payload:
+            raise StatementError("a statement is not in canonical form (RFC 8785), or has a field twice")
+        _check(statement)
+        return statement
+
+
+def _check(statement: Statement) -> None:
+    """What a schema cannot say: subjects that fit, times in order."""
+    match statement.predicate:
+        case Training(model=model, run=run):
+            _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
+            _check_times(run.started, run.finished, "a run starts", "finishes")
+        case Unlearning(post=model, run=run) as certificate:
+            _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
+            _check_times(run.started, run.finished, "a run starts", "finishes")
+            if (certificate.removed is None) != (certificate.retained is None):
+                raise StatementError("a certificate has only one of the removed and the retained set")
+            if len(set(certificate.requests)) != len(certificate.requests):
+                raise StatementError("a certificate names a request twice")
+        case Request(forget=forget) as request:
+            _check_subjects(statement, FORGET_ROOT, forget.root)
+            _check_times(request.received, request.due, "a request is received", "due")
+            if not forget.count:
+                raise StatementError("a request names nothing that must be forgotten")
+        case KeyChange() as change:
+            _check_subjects(statement, PUBLIC_KEY, change.keyid)
+            parse_time(change.effective)
+            if (change.action == "rotate") != (change.successor is not None):
+                raise StatementError("a key is rotated to a successor, and revoked without one")
+
+
+def _check_subjects(statement: Statement, name: str, digest: str) -> None:
+    first = statement.subjects[0] if statement.subjects else None
+    if first is None or first.name != name or first.sha256 != digest:
+        raise StatementError(f"the first subject of a {statement.kind} statement is not its {name}, {digest}")
+    names = [subject.name for subject in statement.subjects]
+    if len(set(names)) != len(names):
+        raise StatementError("two subjects have the same name")
+
+
+def _check_times(first: str, second: str, a: str, b: str) -> None:
+    if parse_time(first) > parse_time(second):
+        raise StatementError(f"{a} at {first} and is {b} before, at {second}")
+
+
+def subject(name: str, digest: str) -> Subject:
+    """A subject by its SHA-256 (hex)."""
+    return Subject(name, {"sha256": digest})

@@ -1,0 +1,232 @@
+"""The vault: what must never enter the log. Salts, record ids and notes, encrypted; leaf hashes and manifests beside them.
+
+The log holds commitments; their openings live here, each sealed by itself with AES-256-GCM under the vault's key, bound to
+the place it belongs to. Record ids are found by a keyed hash. Destroying an opening leaves its log entry as noise that still
+verifies. A vault's key file is a random key, itself sealed under a password (scrypt).
+"""
+
+import hmac
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from certify import dataset
+from certify.errors import DatasetError, WorkspaceError
+from certify.records import Records
+from certify.statement import Tree
+from ledger.errors import KeyFileError
+from ledger.keyfile import read_private, write_private
+
+_NONCE = 12
+_SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}
+
+_metadata = sa.MetaData()
+_openings = sa.Table(
+    "openings",
+    _metadata,
+    sa.Column("root", sa.String(64), primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True),
+    sa.Column("key", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
+_trees = sa.Table(
+    "trees",
+    _metadata,
+    sa.Column("root", sa.String(64), primary_key=True),
+    sa.Column("leaves", sa.LargeBinary, nullable=False),
+)
+_notes = sa.Table(
+    "notes",
+    _metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The record id and salt behind one leaf."""
+
+    record_id: str
+    salt: bytes
+    position: int
+
+
+def create_key(path: Path, password: bytes | None) -> bytes:
+    """A new vault key file; without a password it holds the bare key, protected by its mode alone."""
+    key = AESGCM.generate_key(256)
+    if password is None:
+        fields: dict[str, Any] = {"key": b64encode(key).decode()}
+    else:
+        salt, nonce = os.urandom(16), os.urandom(_NONCE)
+        sealed = AESGCM(_stretch(password, salt)).encrypt(nonce, key, b"unlearning-ledger/vault-key/v1")
+        fields = {name: b64encode(v).decode() for name, v in (("salt", salt), ("nonce", nonce), ("sealed", sealed))}
+    write_private(path, json.dumps(fields).encode())
+    return key
+
+
+def load_key(path: Path, password: bytes | None) -> bytes:
+    try:
+        fields = {name: b64decode(value, validate=True) for name, value in json.loads(read_private(path)).items()}
+        if "key" in fields:
+            return fields["key"]
+        if password is None:
+            raise KeyFileError(f"{path} is encrypted: a password is needed")
+        key = _stretch(password, fields["salt"])
+        return AESGCM(key).decrypt(fields["nonce"], fields["sealed"], b"unlearning-ledger/vault-key/v1")
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidTag) as error:
+        raise KeyFileError(f"cannot open {path}: wrong password or damaged file") from error
+
+
+def _stretch(password: bytes, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=32, **_SCRYPT).derive(password)
+
+
+class Vault:
+    """A vault's database, open with its key."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self.path = path
+        self._aead = AESGCM(key)
+        self._index_key = hmac.digest(key, b"record-index", "sha256")
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 60})
+
+        @sa.event.listens_for(self._engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # what is destroyed is overwritten
+
+        with self._guarded():
+            _metadata.create_all(self._engine)
+        path.chmod(0o600)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def put_records(self, records: Records) -> Tree:
+        """Commit to records, each with a fresh salt, and keep their openings. Raises DatasetError if two ids are equal."""
+        ids = [record_id for record_id, _ in records]
+        if len(set(ids)) != len(ids):
+            raise DatasetError("two records have the same id")
+        commitments = dataset.commit(record for _, record in records)
+        tree = Tree(commitments.root().hex(), commitments.count)
+        self.put_tree(tree.root, commitments.leaves, zip(ids, dataset.split(commitments.salts), strict=True))
+        return tree
+
+    def put_tree(self, root: str, leaves: bytes, openings: Iterable[tuple[str, bytes]]) -> None:
+        """The leaves (n x 32 bytes) under ``root`` and, in the same order, each record's (id, salt)."""
+        rows = [
+            {
+                "root": root,
+                "position": i,
+                "key": self._lookup(record_id),
+                "sealed": self._seal(f"{root}/{i}", salt + record_id.encode()),
+            }
+            for i, (record_id, salt) in enumerate(openings)
+        ]
+        with self._guarded(), self._engine.begin() as connection:
+            connection.execute(sa.insert(_trees), {"root": root, "leaves": leaves})
+            connection.execute(sa.insert(_openings), rows)
+
+    def leaves(self, root: str) -> bytes:
+        """The leaf hashes under ``root``, n x 32 bytes."""
+        with self._guarded(), self._engine.connect() as connection:
+            leaves: bytes | None = connection.execute(sa.select(_trees.c.leaves).where(_trees.c.root == root)).scalar()
+        if leaves is None:
+            raise WorkspaceError(f"the vault {self.path} has no records under root {root}")
+        return leaves
+
+    def find(self, root: str, record_id: str) -> Opening | None:
+        """The opening of a record under ``root``, if it is there and has not been destroyed."""
+        query = sa.select(_openings.c.position, _openings.c.sealed).where(
+            _openings.c.root == root, _openings.c.key == self._lookup(record_id)
+        )
+        with self._guarded(), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        for position, sealed in rows:
+            opening = self._open(root, position, sealed)
+            if opening.record_id == record_id:
+                return opening
+        return None
+
+    def openings(self, root: str) -> list[Opening]:
+        """All openings under ``root`` that have not been destroyed, in order."""
+        query = sa.select(_openings.c.position, _openings.c.sealed).where(_openings.c.root == root)
+        with self._guarded(), self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_openings.c.position)).all()
+        return [self._open(root, position, sealed) for position, sealed in rows]
+
+    def shred(self, root: str, positions: Sequence[int] | None = None) -> int:
+        """Destroy the openings under ``root`` (all of them, or those at ``positions``); how many there were.
+
+        Rows are overwritten in the database. Backups, file-system snapshots and flash translation layers are beyond it.
+        """
+        where = _openings.c.root == root
+        if positions is not None:
+            where = sa.and_(where, _openings.c.position.in_(list(positions)))
+        with self._guarded(), self._engine.begin() as connection:
+            return connection.execute(sa.delete(_openings).where(where)).rowcount
+
+    # -- notes -------------------------------------------------------------------------------------------------------
+
+    def put_note(self, name: str, value: Any) -> None:
+        """Keep a JSON value, sealed, under ``name``; replaces what was there."""
+        sealed = self._seal(name, json.dumps(value).encode())
+        with self._guarded(), self._engine.begin() as connection:
+            connection.execute(sa.delete(_notes).where(_notes.c.name == name))
+            connection.execute(sa.insert(_notes), {"name": name, "sealed": sealed})
+
+    def note(self, name: str) -> Any:
+        """The value under ``name``, or None."""
+        with self._guarded(), self._engine.connect() as connection:
+            sealed = connection.execute(sa.select(_notes.c.sealed).where(_notes.c.name == name)).scalar()
+        return None if sealed is None else json.loads(self._unseal(name, sealed))
+
+    def notes(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """(name, value) of all notes whose name starts with ``prefix``."""
+        query = sa.select(_notes.c.name, _notes.c.sealed).where(_notes.c.name.startswith(prefix, autoescape=True))
+        with self._guarded(), self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_notes.c.name)).all()
+        for name, sealed in rows:
+            yield name, json.loads(self._unseal(name, sealed))
+
+    # -- sealing -----------------------------------------------------------------------------------------------------
+
+    def _lookup(self, record_id: str) -> bytes:
+        return hmac.digest(self._index_key, record_id.encode(), sha256)
+
+    def _seal(self, place: str, data: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return nonce + self._aead.encrypt(nonce, data, place.encode())
+
+    def _unseal(self, place: str, sealed: bytes) -> bytes:
+        try:
+            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], place.encode())
+        except (InvalidTag, ValueError) as error:
+            raise WorkspaceError(
+                f"the vault {self.path} was altered, or this is not its key: cannot open {place}"
+            ) from error
+
+    def _open(self, root: str, position: int, sealed: bytes) -> Opening:
+        data = self._unseal(f"{root}/{position}", sealed)
+        return Opening(data[32:].decode(), data[:32], position)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DatabaseError as error:
+            raise WorkspaceError(f"the vault {self.path} failed: {error.orig}") from error

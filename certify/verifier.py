@@ -1,0 +1,412 @@
+"""The verifier: what a bundle shows to somebody who believes nothing but their own ``trust.toml``.
+
+A pure function of bytes, trust and time. It opens no file and no socket, and does not import torch. The steps, as in SPEC.md:
+
+(1) the bundle is well-formed               (6) the chain of statements agrees
+(2) signatures by trusted keys              (7) zero-knowledge proofs
+(3) every entry is included                 (8) audits
+(4) the checkpoint is signed and cosigned   (9) given weights, files or receipts match
+(5) the order is right                      (10) grade and limits
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from certify import chain as chains
+from certify.bundle import Bundle
+from certify.chain import Chain, Established, Link
+from certify.digest import Manifest, diff
+from certify.errors import (
+    BundleError,
+    ChainError,
+    CheckpointError,
+    DatasetError,
+    InclusionError,
+    KeyValidityError,
+    MismatchError,
+    OrderError,
+    StatementError,
+    VerificationError,
+)
+from certify.keyring import KeyRing, Signer
+from certify.receipt import Receipt
+from certify.statement import OMS_ROOT, Request, Statement, Training, Unlearning
+from certify.times import format_time, parse_time
+from certify.trust import Trust
+from ledger.errors import LedgerError
+from ledger.proof import TlogProof
+from ledger.signed_checkpoint import SignedCheckpoint, open_checkpoint
+
+GRADES = {
+    "attested": "the operator says so, signed, logged, and cannot take it back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the verifier has besides the bundle, for step 9."""
+
+    weights: Manifest | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File name to SHA-256 (hex)."""
+    receipts: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that passed, and what it established, in words."""
+
+    number: int
+    title: str
+    established: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A verified case."""
+
+    certificate: str
+    index: int
+    issuer: str
+    grade: str
+    meaning: str
+    method: str
+    tensor_root: str
+    steps: tuple[Step, ...]
+    limits: tuple[str, ...]
+
+
+def verify(data: bytes, trust: Trust, *, now: datetime | None = None, given: Given | None = None) -> Report:
+    """Verify a bundle's bytes at the time ``now`` (default: the clock's).
+
+    Raises a VerificationError whose class and ``exit_code`` say which step failed and how, and whose ``passed`` are the steps
+    before it.
+    """
+    steps: list[Step] = []
+    try:
+        return _verify(data, trust, now or datetime.now(UTC), given or Given(), steps)
+    except VerificationError as error:
+        error.passed = tuple(steps)
+        raise
+
+
+def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[Step]) -> Report:
+    def passed(title: str, *established: str) -> None:
+        steps.append(Step(len(steps) + 1, title, established))
+
+    bundle = Bundle.parse(data)  # (1)
+    links = _statements(bundle)
+    passed("the bundle is well-formed", f"{len(links)} statements, {len(data):,} bytes, in the one form a bundle has")
+
+    signers = _signers(bundle, links, trust, now)  # (2)
+    issuer = _one_issuer(signers)
+    keys = ", ".join(sorted({f"{signer.key.keyid[:16]} ({signer.key.algorithm})" for signer in signers}))
+    passed("signatures are by trusted keys", f"all {len(links)} statements are signed by {issuer}, key {keys}")
+
+    checkpoint = _included(bundle)  # (3)
+    indices = ", ".join(str(link.index) for link in links)
+    passed("every entry is included", f"entries {indices} are in the tree under one checkpoint")
+
+    signed = _checkpoint(checkpoint, trust)  # (4)
+    witnessed = _witnessed(signed, trust)
+    passed("the checkpoint is signed and cosigned", *_describe_checkpoint(signed, trust, witnessed))
+
+    chain = chains.build(links)  # the links that (5) and (6) are about
+    _order(chain, signers, witnessed)  # (5)
+    passed("the order is right", *_describe_order(chain))
+
+    established = chains.check(chain, bundle)  # (6)
+    passed("the chain of statements agrees", *_describe_chain(chain, established))
+    passed("zero-knowledge proofs", "there is none in this bundle")  # (7)
+    passed("audits", "there is none in this bundle")  # (8)
+
+    matches = _matches(chain, bundle, given)  # (9)
+    passed("given weights, files and receipts match", *(matches or ("nothing was given to compare",)))
+
+    grade = "attested"  # (10)
+    passed("grade and limits", f"{grade}: {GRADES[grade]}")
+    case = chain.case
+    certificate = case.statement.predicate
+    assert isinstance(certificate, Unlearning)
+    return Report(
+        certificate=case.digest,
+        index=case.index,
+        issuer=issuer,
+        grade=grade,
+        meaning=GRADES[grade],
+        method=certificate.method.name,
+        tensor_root=certificate.post.tensor_root,
+        steps=tuple(steps),
+        limits=_limits(chain, established, given, trust),
+    )
+
+
+def _statements(bundle: Bundle) -> list[Link]:
+    links: list[Link] = []
+    for entry in bundle.entries:
+        try:
+            links.append(Link(entry.index, entry.envelope.digest, Statement.parse(entry.envelope.payload)))
+        except StatementError as error:
+            raise BundleError(f"entry {entry.index}: {error}") from error
+    if not links:
+        raise BundleError("the bundle has no statement")
+    if len({link.digest for link in links}) != len(links):
+        raise BundleError("the bundle has a statement twice")
+    return links
+
+
+def _signers(bundle: Bundle, links: Sequence[Link], trust: Trust, now: datetime) -> list[Signer]:
+    ring = KeyRing(trust, now)
+    return [
+        ring.admit(link.index, entry.envelope, link.statement)
+        for link, entry in zip(links, bundle.entries, strict=True)
+    ]
+
+
+def _one_issuer(signers: Sequence[Signer]) -> str:
+    names = {signer.issuer for signer in signers}
+    if len(names) != 1:
+        raise ChainError(f"the statements are by {', '.join(sorted(names))}, expected one issuer")
+    return names.pop()
+
+
+def _included(bundle: Bundle) -> bytes:
+    """The checkpoint bytes that every entry's inclusion proof leads to."""
+    checkpoint: bytes | None = None
+    for entry in bundle.entries:
+        proof = TlogProof.parse(entry.proof)
+        if checkpoint is not None and proof.checkpoint != checkpoint:
+            raise InclusionError(f"entry {entry.index} is proven under another checkpoint than the entries before it")
+        checkpoint = proof.checkpoint
+        if proof.index != entry.index or proof.extra is not None:
+            raise InclusionError(f"the proof of entry {entry.index} is of entry {proof.index}, or has extra data")
+        try:
+            proof.verify_inclusion(entry.data)
+        except LedgerError as error:
+            raise InclusionError(f"entry {entry.index}: {error}") from error
+    assert checkpoint is not None
+    return checkpoint
+
+
+def _checkpoint(data: bytes, trust: Trust) -> SignedCheckpoint:
+    reason: LedgerError | None = None
+    for log in trust.logs:
+        try:
+            return open_checkpoint(data, log_keys=log.keys, origin=log.origin, witness_keys=trust.witnesses)
+        except LedgerError as error:
+            reason = reason or error
+    raise CheckpointError(f"the checkpoint is not one of a trusted log: {reason}") from reason
+
+
+def _witnessed(signed: SignedCheckpoint, trust: Trust) -> datetime | None:
+    """When a quorum of witnesses had seen the checkpoint; None if no witness is required."""
+    if len(signed.cosigned) < trust.quorum:
+        names = ", ".join(signed.cosigned) or "none"
+        raise CheckpointError(
+            f"the checkpoint is cosigned by {len(signed.cosigned)} trusted witnesses ({names}), expected {trust.quorum}"
+        )
+    if not trust.quorum:
+        return None
+    seconds = sorted(signed.cosigned.values())[trust.quorum - 1]
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise CheckpointError(f"the checkpoint is cosigned at an impossible time, {seconds}") from error
+
+
+def _order(chain: Chain, signers: Sequence[Signer], witnessed: datetime | None) -> None:
+    """Training before request before unlearning: by index, and by the times that statements give."""
+    requests = {link.digest: link for link in chain.requests}
+    before = chain.training
+    training = before.statement.predicate
+    assert isinstance(training, Training)
+    trained = parse_time(training.run.finished)
+    for link in chain.unlearnings:
+        certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        started = parse_time(certificate.run.started)
+        if link.index <= before.index:
+            raise OrderError(f"the certificate is entry {link.index}, before its parent at entry {before.index}")
+        if started < trained:
+            raise OrderError(
+                f"entry {link.index} states a start at {format_time(started)}, before its model was finished"
+            )
+        for digest in certificate.requests:
+            request = requests[digest]
+            predicate = request.statement.predicate
+            assert isinstance(predicate, Request)
+            if request.index <= chain.training.index:
+                raise OrderError(
+                    f"the request is entry {request.index}, before the training at entry {chain.training.index}"
+                )
+            if request.index >= link.index:
+                raise OrderError(f"the request is entry {request.index}, after the unlearning at entry {link.index}")
+            if parse_time(predicate.received) > started:
+                raise OrderError(f"the request at entry {request.index} was received after the unlearning began")
+        before, trained = link, parse_time(certificate.run.finished)
+    if witnessed is not None and trained > witnessed:
+        raise OrderError(
+            f"the unlearning finished at {format_time(trained)}, after witnesses cosigned it at {witnessed}"
+        )
+    for signer in signers:
+        if signer.revoked is not None and (witnessed is None or witnessed >= signer.revoked):
+            raise KeyValidityError(
+                f"key {signer.key.keyid[:16]} of {signer.issuer} was revoked on {signer.revoked}, and no quorum of witnesses "
+                f"shows that its statements were logged before"
+            )
+
+
+def _matches(chain: Chain, bundle: Bundle, given: Given) -> list[str]:
+    certificate = chain.case.statement.predicate
+    assert isinstance(certificate, Unlearning)
+    lines: list[str] = []
+    if given.weights is not None:
+        _match_weights(given.weights, certificate, bundle)
+        lines.append(
+            f"the weights given are those of the certificate: all {certificate.post.tensors} tensors, bit for bit"
+        )
+    subjects = {
+        subject.name: subject.sha256 for subject in chain.case.statement.subjects[1:] if subject.name != OMS_ROOT
+    }
+    for name, digest in given.files.items():
+        if digest not in subjects.values():
+            expected = subjects.get(name)
+            reason = (
+                f"expected {expected}" if expected else f"the certificate names {', '.join(subjects) or 'no files'}"
+            )
+            raise MismatchError(f"file {name} has SHA-256 {digest}; {reason}")
+        lines.append(f"file {name} is one that the certificate names, by its SHA-256")
+    for data in given.receipts:
+        lines += _match_receipt(data, chain, bundle)
+    return lines
+
+
+def _match_weights(weights: Manifest, certificate: Unlearning, bundle: Bundle) -> None:
+    root = weights.root().hex()
+    if root == certificate.post.tensor_root:
+        return
+    if root == certificate.pre.tensor_root:
+        raise MismatchError("the weights given are those from before the unlearning")
+    changes = diff(bundle.manifests[certificate.post.tensor_root], weights)
+    parts = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in (
+            ("differ", changes.changed),
+            ("are missing", changes.removed),
+            ("are not in it", changes.added),
+        )
+        if names
+    ]
+    raise MismatchError(
+        f"the weights given have tensor root {root}, the certificate is about {certificate.post.tensor_root}: "
+        f"of the tensors, {', '.join(parts)}"
+    )
+
+
+def _match_receipt(data: bytes, chain: Chain, bundle: Bundle) -> list[str]:
+    training = chain.training.statement.predicate
+    assert isinstance(training, Training)
+    try:
+        receipt = Receipt.parse(data)
+        receipt.training.verify(receipt.record, training.dataset.root, training.dataset.count)
+        for link in chain.requests:
+            request = link.statement.predicate
+            assert isinstance(request, Request)
+            if request.forget.root == receipt.request.root:
+                receipt.request.verify(receipt.record, request.forget.root, request.forget.count)
+                break
+        else:
+            raise MismatchError("the receipt belongs to none of the requests in this bundle")
+    except DatasetError as error:
+        raise MismatchError(f"the receipt does not match: {error}") from error
+    lines = [
+        f"the record in the receipt was in the training data (entry {chain.training.index}) "
+        f"and is one that the request at entry {link.index} asked to forget"
+    ]
+    removed = {position for positions in bundle.removed.values() for position in positions}
+    if bundle.removed:
+        if receipt.training.index not in removed:
+            raise MismatchError("the record in the receipt is not among those that the certificate says were left out")
+        lines.append("it is among the records that the certificate says were left out")
+    return lines
+
+
+def _describe_checkpoint(signed: SignedCheckpoint, trust: Trust, witnessed: datetime | None) -> list[str]:
+    checkpoint = signed.checkpoint
+    lines = [f"log {checkpoint.origin}, {checkpoint.size} entries, root {checkpoint.root.hex()}"]
+    if witnessed is None:
+        lines.append("trust.toml asks for no witness")
+    else:
+        lines.append(
+            f"{len(signed.cosigned)} of {trust.quorum} required witnesses cosigned it, by {format_time(witnessed)}"
+        )
+    return lines
+
+
+def _describe_order(chain: Chain) -> list[str]:
+    lines = [f"training is entry {chain.training.index}"]
+    requests = {link.digest: link for link in chain.requests}
+    for link in chain.unlearnings:
+        certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        for digest in certificate.requests:
+            request = requests[digest].statement.predicate
+            assert isinstance(request, Request)
+            late = parse_time(certificate.run.finished) > parse_time(request.due)
+            when = f"after it was due on {request.due}" if late else f"before it was due on {request.due}"
+            lines.append(
+                f"request at entry {requests[digest].index} was answered by entry {link.index}, "
+                f"finished {certificate.run.finished}, {when}"
+            )
+    return lines
+
+
+def _describe_chain(chain: Chain, established: Established) -> list[str]:
+    certificate = chain.case.statement.predicate
+    assert isinstance(certificate, Unlearning)
+    changes = established.changes
+    names = ", ".join(changes.changed[:4]) + (", …" if len(changes.changed) > 4 else "")
+    lines = [
+        f"{len(changes.changed)} of {certificate.pre.tensors} tensors changed ({names or 'none'}), "
+        f"{len(changes.unchanged)} are the same to the bit, {len(changes.added)} were added, {len(changes.removed)} removed"
+    ]
+    if established.retained_checked and certificate.removed is not None and certificate.retained is not None:
+        lines.append(
+            f"the retained set is the dataset committed at training time less exactly {certificate.removed.count} records: "
+            f"{certificate.retained.count} are left"
+        )
+    return lines
+
+
+def _limits(chain: Chain, established: Established, given: Given, trust: Trust) -> tuple[str, ...]:
+    certificate = chain.case.statement.predicate
+    assert isinstance(certificate, Unlearning)
+    limits = [
+        "That the computation took place as stated is the operator's word: no proof and no replay shows it.",
+        "Nothing shows that the operator told the truth about the training data when it committed to them.",
+        "It speaks of these tensors, not of copies of the data or of the model elsewhere.",
+    ]
+    if not trust.quorum:
+        limits.append(
+            "No witness cosigned the log: it could show others another history, and every time is the operator's own."
+        )
+    if not any(_is_about_records(link) for link in chain.requests):
+        limits.append(
+            "The request is not about single records: what had to be forgotten is the operator's description."
+        )
+    elif not established.retained_checked:
+        limits.append(
+            "The bundle does not hold what it takes to recompute the retained set: its root is the operator's word."
+        )
+    if not established.changes.changed and not established.changes.added and not established.changes.removed:
+        limits.append("The weights before and after are the same.")
+    if given.weights is None:
+        limits.append("The weights in use were not compared with the certificate: give them with --weights.")
+    if not given.receipts:
+        limits.append("Whose records were requested is known to those who hold a receipt: give it with --receipt.")
+    return tuple(limits)
+
+
+def _is_about_records(link: Link) -> bool:
+    return isinstance(link.statement.predicate, Request) and link.statement.predicate.scope == "records"

@@ -1,0 +1,213 @@
+"""An operator's ledger on disk: the log, its keys, the vault, and the trust file to hand out.
+
+::
+
+    ledger/
+      certify.toml      origin and issuer name
+      log.db            the log: commitments and signatures only
+      vault.db          openings, encrypted
+      trust.toml        what a verifier needs to believe
+      keys/             issuer.pem, log.pem, vault.json (encrypted), log.seen (the log's watermark)
+
+Opening a workspace reads no key; each is loaded when it is first needed.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from certify import passwords, vault
+from certify.envelope import Envelope, sign
+from certify.errors import StatementError, WorkspaceError
+from certify.keys import Algorithm, SigningKey
+from certify.statement import Statement, Training, Unlearning
+from certify.trust import TrustedIssuer, TrustedLog, format_trust
+from certify.vault import Vault
+from ledger.keyfile import is_encrypted
+from ledger.log import Log
+from ledger.log_key import LogKey
+
+_INDEXED = "indexed"
+
+
+class _Config(msgspec.Struct, forbid_unknown_fields=True):
+    version: int
+    origin: str
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A statement and where it stands in the log."""
+
+    index: int
+    envelope: Envelope
+    statement: Statement
+
+    @property
+    def digest(self) -> str:
+        return self.envelope.digest
+
+
+class Workspace:
+    """See the module. ``password`` opens all keys; without one it is obtained when a key turns out to be encrypted."""
+
+    def __init__(self, path: Path, password: bytes | None = None) -> None:
+        self.path = path
+        self._password = password
+        try:
+            wire = msgspec.convert(tomllib.loads((path / "certify.toml").read_text()), type=_Config)
+        except FileNotFoundError as error:
+            raise WorkspaceError(f"no ledger in {path}: create one with 'certify init {path}'") from error
+        except (OSError, ValueError) as error:
+            raise WorkspaceError(f"cannot read {path / 'certify.toml'}: {error}") from error
+        if wire.version != 1:
+            raise WorkspaceError(f"{path / 'certify.toml'} has version {wire.version}, expected 1")
+        self.origin, self.issuer = wire.origin, wire.issuer
+
+    @classmethod
+    def init(
+        cls,
+        path: Path,
+        *,
+        origin: str,
+        issuer: str,
+        password: bytes | None,
+        algorithm: Algorithm = "ecdsa-p256",
+        post_quantum: bool = False,
+    ) -> "Workspace":
+        """Make keys, an empty log, an empty vault and the trust file in a new folder. ``password`` None: unencrypted keys."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise WorkspaceError(f"{path} exists and is not an empty folder")
+        log_key = LogKey.generate(origin, post_quantum=post_quantum)
+        issuer_key = SigningKey.generate(algorithm)
+        keys = path / "keys"
+        keys.mkdir(parents=True, mode=0o700)
+        log_key.save(keys / "log.pem", password)
+        issuer_key.save(keys / "issuer.pem", password)
+        secret = vault.create_key(keys / "vault.json", password)
+        Vault(path / "vault.db", secret).close()
+        Log.create(path / "log.db", log_key, watermark=keys / "log.seen").close()
+        trust = format_trust([TrustedLog(origin, log_key.verifier_keys)], [TrustedIssuer(issuer, issuer_key.public)])
+        (path / "trust.toml").write_text(trust)
+        config = {"version": 1, "origin": origin, "issuer": issuer}
+        lines = (f"{name} = {json.dumps(value)}\n" for name, value in config.items())
+        (path / "certify.toml").write_text("".join(lines))  # last: now it is a ledger
+        return cls(path, password)
+
+    def close(self) -> None:
+        for name in ("log", "vault"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    def __enter__(self) -> "Workspace":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def log(self) -> Log:
+        """The log, open for appending."""
+        path = self.path / "keys" / "log.pem"
+        key = LogKey.load(path, self.origin, self._password_for(path))
+        return Log.open(self.path / "log.db", key, watermark=self.path / "keys" / "log.seen")
+
+    @cached_property
+    def issuer_key(self) -> SigningKey:
+        path = self.path / "keys" / "issuer.pem"
+        return SigningKey.load(path, self._password_for(path))
+
+    @cached_property
+    def vault(self) -> Vault:
+        path = self.path / "keys" / "vault.json"
+        return Vault(self.path / "vault.db", vault.load_key(path, self._password_for(path)))
+
+    def _password_for(self, path: Path) -> bytes | None:
+        if self._password is None and (path.suffix != ".pem" or is_encrypted(path)):
+            self._password = passwords.obtain(f"password of the ledger {self.path}")
+        return self._password
+
+    # -- statements --------------------------------------------------------------------------------------------------
+
+    def sign(self, statement: Statement, others: Sequence[SigningKey] = ()) -> Envelope:
+        """A statement in an envelope signed by the issuer, and by ``others``."""
+        return sign(statement.payload(), [self.issuer_key, *others])
+
+    def append(self, envelope: Envelope) -> Logged:
+        """Log an envelope; durable and included on return."""
+        index = self.log.append(envelope.data).index
+        return Logged(index, envelope, Statement.parse(envelope.payload))
+
+    def entry(self, index: int) -> Logged:
+        """The statement at ``index`` of the log."""
+        return _logged(index, self.log.entry(index))
+
+    def find(self, name: str) -> Logged:
+        """A statement by its index or by (the start of) its digest."""
+        if name.isdecimal() and len(name) < 10:
+            return self.entry(int(name))
+        self._index()
+        found = list(self.vault.notes(f"entry/{name}")) if len(name) >= 4 else []
+        if len(found) != 1:
+            raise WorkspaceError(
+                f"{len(found) or 'no'} statements match {name!r}, expected one: give an index or more of the digest"
+            )
+        return self.entry(found[0][1])
+
+    def latest(self, kind: str) -> Logged:
+        """The last statement of a kind."""
+        for index, data in reversed(list(self.log.entries())):
+            logged = _logged(index, data)
+            if logged.statement.kind == kind:
+                return logged
+        raise WorkspaceError(f"no {kind} statement in the ledger {self.path}")
+
+    def statements(self) -> Iterator[Logged]:
+        """Every statement in the log, in order."""
+        for index, data in self.log.entries():
+            yield _logged(index, data)
+
+    def model(self, root: str) -> Logged | None:
+        """The last training or unlearning statement whose model has this tensor root (hex)."""
+        self._index()
+        index = self.vault.note(f"model/{root}")
+        return None if index is None else self.entry(index)
+
+    def lineage(self, logged: Logged) -> list[Logged]:
+        """From the training at the start to ``logged``, each the parent of the next."""
+        chain = [logged]
+        while isinstance(certificate := chain[-1].statement.predicate, Unlearning):
+            chain.append(self.find(certificate.parent))
+        if not isinstance(chain[-1].statement.predicate, Training):
+            raise WorkspaceError(
+                f"entry {chain[-1].index} is a {chain[-1].statement.kind} statement, expected a training"
+            )
+        return chain[::-1]
+
+    def _index(self) -> None:
+        """Bring the look-up notes up to date with the log, from which they can always be rebuilt."""
+        done = self.vault.note(_INDEXED) or 0
+        size = self.log.size()
+        if done >= size:
+            return
+        for index, data in self.log.entries(done, size):
+            logged = _logged(index, data)
+            self.vault.put_note(f"entry/{logged.digest}", index)
+            match logged.statement.predicate:
+                case Training(model=model) | Unlearning(post=model):
+                    self.vault.put_note(f"model/{model.tensor_root}", index)
+        self.vault.put_note(_INDEXED, size)
+
+
+def _logged(index: int, data: bytes) -> Logged:
+    try:
+        envelope = Envelope.parse(data)
+        return Logged(index, envelope, Statement.parse(envelope.payload))
+    except StatementError as error:
+        raise WorkspaceError(f"entry {index} is not a statement: {error}") from error

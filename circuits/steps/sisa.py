@@ -1,0 +1,156 @@
+"""SISA: sharded, isolated, sliced, aggregated training (Bourtoule et al. 2021, arXiv 1912.03817).
+
+The records are split into shards, each shard into slices. A constituent model sees one shard only, a slice at a time, and its
+state before each slice is kept. To forget a record, its shard alone goes back to the state before the slice that held it and
+learns the rest again: the same weights, to the bit, as if the record had never been there.
+
+::
+
+    sisa = Sisa(lambda: nn.Linear(30, 2), plan(569, shards=5, slices=2, seed=7), seed=7)
+    sisa.fit(X, y)                        # X: (569, 30), y: (569,)
+    sisa.ensemble(X)                      # class probabilities, (569, 2)
+    sisa.forget([3, 14, 159], X, y)       # {0: 1, 4: 0}: shard 0 from slice 1 on, shard 4 from slice 0 on
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+Plan = tuple[tuple[tuple[int, ...], ...], ...]
+"""Shard, slice, positions of records in the dataset."""
+
+
+def plan(count: int, *, shards: int, slices: int = 1, seed: int = 0) -> Plan:
+    """Deal ``count`` records out to shards and slices of almost equal size, in an order that ``seed`` decides."""
+    if not 1 <= shards * slices <= count:
+        raise ValueError(f"{shards} shards of {slices} slices need at least as many records, {count} came")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    parts = [order[part :: shards * slices] for part in range(shards * slices)]
+    return tuple(tuple(tuple(sorted(parts[s * slices + i])) for i in range(slices)) for s in range(shards))
+
+
+def without(plan: Plan, forgotten: Iterable[int]) -> Plan:
+    """The plan less some positions; the others stay where they are."""
+    gone = set(forgotten)
+    return tuple(tuple(tuple(p for p in part if p not in gone) for part in shard) for shard in plan)
+
+
+class Standardize(nn.Module):
+    """(x - mean) / std, with figures that :meth:`fit` takes from the data that a constituent may see."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+
+    def fit(self, x: Tensor) -> None:
+        self.mean.copy_(x.mean(0))
+        self.std.copy_(x.std(0, correction=0).clamp_min(1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std  # (n, features)
+
+
+class Ensemble(nn.Module):
+    """Constituents that know nothing of each other; the answer is the mean of their class probabilities."""
+
+    def __init__(self, constituents: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.constituents = nn.ModuleList(constituents)
+
+    def forward(self, x: Tensor) -> Tensor:
+        votes = [constituent(x).softmax(-1) for constituent in self.constituents]  # shards x (n, classes)
+        return torch.stack(votes).mean(0)  # (n, classes)
+
+
+@dataclass
+class Sisa:
+    """An ensemble with what it takes to retrain a part of it. ``build`` makes one untrained constituent (logits out)."""
+
+    build: Callable[[], nn.Module]
+    plan: Plan
+    seed: int
+    epochs: int = 40
+    rate: float = 0.01
+    batch: int = 32
+    ensemble: Ensemble = field(init=False)
+    states: list[list[State]] = field(init=False, default_factory=list)
+    """For each shard, its state before each slice."""
+
+    def __post_init__(self) -> None:
+        self.ensemble = Ensemble(self._untrained(shard) for shard in range(len(self.plan)))
+
+    def parameters(self) -> dict[str, int | float]:
+        """What a certificate should say of the recipe."""
+        slices = len(self.plan[0])
+        return {
+            "shards": len(self.plan),
+            "slices": slices,
+            "epochs": self.epochs,
+            "rate": self.rate,
+            "batch": self.batch,
+        }
+
+    def fit(self, x: Tensor, y: Tensor, progress: Callable[[int], None] = lambda shard: None) -> None:
+        """Train every shard. x: (n, features), y: (n,) class indices, n the plan's number of records."""
+        self.states = [[] for _ in self.plan]
+        for shard in range(len(self.plan)):
+            self._fit_shard(shard, 0, x, y)
+            progress(shard)
+
+    def forget(
+        self, positions: Sequence[int], x: Tensor, y: Tensor, progress: Callable[[int], None] = lambda shard: None
+    ) -> dict[int, int]:
+        """Retrain what saw any of ``positions``; shard -> first slice that was learnt again.
+
+        Rows of x and y at ``positions`` are never read.
+        """
+        gone = set(positions)
+        affected = {
+            shard: min(i for i, part in enumerate(parts) if gone & set(part))
+            for shard, parts in enumerate(self.plan)
+            if any(gone & set(part) for part in parts)
+        }
+        self.plan = without(self.plan, gone)
+        for shard, first in affected.items():
+            self._fit_shard(shard, first, x, y)
+            progress(shard)
+        return affected
+
+    def _untrained(self, shard: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + shard)
+            return self.build()
+
+    def _fit_shard(self, shard: int, first: int, x: Tensor, y: Tensor) -> None:
+        """Learn slices ``first`` and later, each together with those before it, from the state before ``first``."""
+        constituent = self.ensemble.constituents[shard]
+        states = self.states[shard]
+        if first == 0:
+            constituent.load_state_dict(self._untrained(shard).state_dict())
+        else:
+            constituent.load_state_dict(states[first])
+        del states[first:]
+        for index in range(first, len(self.plan[shard])):
+            states.append({name: value.clone() for name, value in constituent.state_dict().items()})
+            seen = [p for part in self.plan[shard][: index + 1] for p in part]
+            if index == 0:
+                for module in constituent.modules():
+                    if isinstance(module, Standardize):
+                        module.fit(x[seen])
+            self._fit_slice(constituent, x[seen], y[seen], self.seed + 1000 * shard + index)
+
+    def _fit_slice(self, constituent: nn.Module, x: Tensor, y: Tensor, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.Adam(constituent.parameters(), lr=self.rate)
+        for _ in range(self.epochs):
+            for rows in torch.randperm(len(x), generator=generator).split(self.batch):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(constituent(x[rows]), y[rows]).backward()
+                optimizer.step()

@@ -1,0 +1,25 @@
+"""Shared by all tests."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[[str], Any]:
+    """``vectors("merkle_inclusion")`` loads that JSON file of test vectors made by others."""
+
+    def load(name: str) -> Any:
+        folder = os.environ.get("LEDGER_VECTORS")
+        if not folder:
+            pytest.skip(f"set LEDGER_VECTORS to the folder with {name}.json")
+        path = Path(folder) / f"{name}.json"
+        if not path.is_file():
+            pytest.skip(f"LEDGER_VECTORS has no {name}.json")
+        return json.loads(path.read_text())
+
+    return load
