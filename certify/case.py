@@ -39,7 +39,7 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
                     removed[logged.digest] = tuple(positions)
     needed |= {logged.index: logged for logged in workspace.statements() if logged.statement.kind == "key"}
     indices = sorted(needed)
-    proofs = workspace.log.prove_all(indices)
+    proofs = workspace.reader.prove_all(indices)
     entries = (
         Entry(index, needed[index].envelope.data, proof.format()) for index, proof in zip(indices, proofs, strict=True)
     )

@@ -87,3 +87,22 @@ def make_receipt(workspace: Workspace, request: Logged, training: Logged, record
             case _:
                 raise WorkspaceError(f"entry {logged.index} is a {logged.statement.kind} statement, expected another")
     return Receipt(record, *openings)
+
+
+def shred_request(workspace: Workspace, request: Logged) -> int:
+    """Destroy the openings of a request and of its records in every training; how many there were.
+
+    Certificates that were issued stay as they are: positions and leaf hashes identify nobody without an opening.
+    """
+    predicate = request.statement.predicate
+    if not isinstance(predicate, Request):
+        raise WorkspaceError(f"entry {request.index} is a {request.statement.kind} statement, expected a request")
+    destroyed = 0
+    ids = [opening.record_id for opening in workspace.vault.openings(predicate.forget.root)]
+    for logged in workspace.statements():
+        if isinstance(training := logged.statement.predicate, Training):
+            found = (workspace.vault.find(training.dataset.root, record_id) for record_id in ids)
+            positions = [opening.position for opening in found if opening is not None]
+            destroyed += workspace.vault.shred(training.dataset.root, positions)
+    workspace.vault.drop_note(f"note/{predicate.forget.root}")
+    return destroyed + workspace.vault.shred(predicate.forget.root)

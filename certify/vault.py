@@ -189,6 +189,11 @@ class Vault:
             connection.execute(sa.delete(_notes).where(_notes.c.name == name))
             connection.execute(sa.insert(_notes), {"name": name, "sealed": sealed})
 
+    def drop_note(self, name: str) -> None:
+        """Destroy a note, if it is there."""
+        with self._guarded(), self._engine.begin() as connection:
+            connection.execute(sa.delete(_notes).where(_notes.c.name == name))
+
     def note(self, name: str) -> Any:
         """The value under ``name``, or None."""
         with self._guarded(), self._engine.connect() as connection:

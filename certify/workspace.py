@@ -26,11 +26,12 @@ from certify.envelope import Envelope, sign
 from certify.errors import StatementError, WorkspaceError
 from certify.keys import Algorithm, SigningKey
 from certify.statement import Statement, Training, Unlearning
-from certify.trust import TrustedIssuer, TrustedLog, format_trust
+from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust
 from certify.vault import Vault
 from ledger.keyfile import is_encrypted
 from ledger.log import Log
 from ledger.log_key import LogKey
+from ledger.note import VerifierKey
 
 _INDEXED = "indexed"
 
@@ -101,7 +102,7 @@ class Workspace:
         return cls(path, password)
 
     def close(self) -> None:
-        for name in ("log", "vault"):
+        for name in ("log", "reader", "vault"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
@@ -115,20 +116,46 @@ class Workspace:
     def log(self) -> Log:
         """The log, open for appending."""
         path = self.path / "keys" / "log.pem"
-        key = LogKey.load(path, self.origin, self._password_for(path))
+        key = LogKey.load(path, self.origin, self.password_for(path))
         return Log.open(self.path / "log.db", key, watermark=self.path / "keys" / "log.seen")
+
+    @cached_property
+    def reader(self) -> Log:
+        """The log, open for reading: no password is needed."""
+        watermark = self.path / "keys" / "log.seen"
+        return Log.open(
+            self.path / "log.db",
+            verifier_keys=self.log_keys(),
+            watermark=watermark if watermark.exists() else None,
+        )
+
+    def log_keys(self) -> Sequence[VerifierKey]:
+        """The log's verifier keys, as the trust file names them."""
+        for log in Trust.load(self.path / "trust.toml").logs:
+            if log.origin == self.origin:
+                return log.keys
+        raise WorkspaceError(f"{self.path / 'trust.toml'} does not name the log {self.origin}")
 
     @cached_property
     def issuer_key(self) -> SigningKey:
         path = self.path / "keys" / "issuer.pem"
-        return SigningKey.load(path, self._password_for(path))
+        if not path.exists() and any(path.parent.glob("issuer.*.revoked.pem")):
+            raise WorkspaceError(
+                f"the issuer's key was revoked: make another with 'certify keygen {path}' and hand it out"
+            )
+        return SigningKey.load(path, self.password_for(path))
 
     @cached_property
     def vault(self) -> Vault:
         path = self.path / "keys" / "vault.json"
-        return Vault(self.path / "vault.db", vault.load_key(path, self._password_for(path)))
+        return Vault(self.path / "vault.db", vault.load_key(path, self.password_for(path)))
 
-    def _password_for(self, path: Path) -> bytes | None:
+    def forget_issuer_key(self) -> None:
+        """Read the issuer's key anew when it is next needed: its file has changed."""
+        self.__dict__.pop("issuer_key", None)
+
+    def password_for(self, path: Path) -> bytes | None:
+        """The password of a key file; obtained once, and only if the file is encrypted."""
         if self._password is None and (path.suffix != ".pem" or is_encrypted(path)):
             self._password = passwords.obtain(f"password of the ledger {self.path}")
         return self._password
@@ -146,7 +173,7 @@ class Workspace:
 
     def entry(self, index: int) -> Logged:
         """The statement at ``index`` of the log."""
-        return _logged(index, self.log.entry(index))
+        return _logged(index, self.reader.entry(index))
 
     def find(self, name: str) -> Logged:
         """A statement by its index or by (the start of) its digest."""
@@ -162,15 +189,15 @@ class Workspace:
 
     def latest(self, kind: str) -> Logged:
         """The last statement of a kind."""
-        for index, data in reversed(list(self.log.entries())):
-            logged = _logged(index, data)
+        for index in reversed(range(self.reader.size())):
+            logged = self.entry(index)
             if logged.statement.kind == kind:
                 return logged
         raise WorkspaceError(f"no {kind} statement in the ledger {self.path}")
 
-    def statements(self) -> Iterator[Logged]:
-        """Every statement in the log, in order."""
-        for index, data in self.log.entries():
+    def statements(self, first: int = 0, end: int | None = None) -> Iterator[Logged]:
+        """The statements in the log, in order."""
+        for index, data in self.reader.entries(first, end):
             yield _logged(index, data)
 
     def model(self, root: str) -> Logged | None:
@@ -193,10 +220,10 @@ class Workspace:
     def _index(self) -> None:
         """Bring the look-up notes up to date with the log, from which they can always be rebuilt."""
         done = self.vault.note(_INDEXED) or 0
-        size = self.log.size()
+        size = self.reader.size()
         if done >= size:
             return
-        for index, data in self.log.entries(done, size):
+        for index, data in self.reader.entries(done, size):
             logged = _logged(index, data)
             self.vault.put_note(f"entry/{logged.digest}", index)
             match logged.statement.predicate:

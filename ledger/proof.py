@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ledger.checkpoint import Checkpoint, parse_decimal, parse_hash
 from ledger.errors import MalformedError
-from ledger.merkle import leaf_hash, verify_inclusion
+from ledger.merkle import inclusion_ranges, leaf_hash, verify_inclusion
 from ledger.note import Note, VerifierKey, decode_base64
 from ledger.signed_checkpoint import SignedCheckpoint, open_checkpoint
 
@@ -85,3 +85,13 @@ class TlogProof:
         signed = open_checkpoint(self.checkpoint, log_keys=log_keys, origin=origin, witness_keys=witness_keys)
         self.verify_inclusion(entry)
         return signed
+
+
+def to_merkletools(index: int, size: int, path: Sequence[bytes]) -> list[dict[str, str]]:
+    """An inclusion path as merkletools 1.0.3 takes it: sides, leaf to root, in hex.
+
+    It checks with a ``hash_function`` that prepends 0x01, on a target that is the RFC 6962 leaf hash.
+    """
+    ranges = inclusion_ranges(index, size)
+    sides = ("right" if lo > index else "left" for lo, _ in ranges)
+    return [{side: hash_.hex()} for side, hash_ in zip(sides, path, strict=True)]

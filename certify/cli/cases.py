@@ -1,0 +1,409 @@
+"""From training to a case: train-commit, request, issue, bundle, receipt, shred."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from certify.cli.options import (
+    FILE,
+    OUTPUT,
+    WEIGHTS,
+    Pair,
+    Time,
+    json_option,
+    ledger_option,
+    method_of,
+    metrics_of,
+    read_weights,
+    run_options,
+    weight_files,
+)
+from certify.cli.output import emit, fields, good
+from certify.errors import InputError
+from certify.statement import Base, Request, Run, Scalar, Scope, Training, Unlearning
+from certify.times import format_time, now
+
+if TYPE_CHECKING:
+    from certify.certificate import Made
+    from certify.workspace import Logged, Workspace
+
+Pairs = tuple[tuple[str, Scalar], ...]
+
+_data = click.option("--data", type=FILE, help="Records: .csv with a header, or .jsonl.")
+_id_column = click.option("--id-column", help="Column that holds the record ids.  [default: id, else the row number]")
+_tied = click.option("--tied", type=Pair(), multiple=True, help="A tied tensor that the files left out, as name=kept.")
+
+
+@click.command("train-commit")
+@ledger_option
+@click.option("--data", type=FILE, required=True, help="The training records: .csv with a header, or .jsonl.")
+@_id_column
+@click.option("--weights", "-w", type=WEIGHTS, multiple=True, required=True, help="Safetensors files or folder.")
+@_tied
+@click.option("--base", type=Pair(), multiple=True, help="A model it started from, as name=SHA-256; repeatable.")
+@run_options
+@json_option
+def train_commit(
+    ledger: Path,
+    data: Path,
+    id_column: str | None,
+    weights: tuple[Path, ...],
+    tied: Pairs,
+    base: Pairs,
+    method: str,
+    parameters: Pairs,
+    seeds: tuple[int, ...],
+    metrics: Pairs,
+    started: datetime | None,
+    finished: datetime | None,
+    as_json: bool,
+) -> None:
+    """Log a model and the data it was trained on.
+
+    Do so before anybody asks to be forgotten: a request counts only against a training that is in the log already.
+
+    \b
+    Example:
+        certify train-commit --data patients.csv --weights model.safetensors --method adam --param epochs=40 --seed 7
+    """
+    from certify import certificate
+    from certify.records import read_records
+    from certify.workspace import Workspace
+
+    records = read_records(data, id_column)
+    with Workspace(ledger) as workspace:
+        made = _made(weights, tied, "weights", method, parameters, seeds, metrics, started, finished)
+        bases = [Base(name, str(digest)) for name, digest in base]
+        logged = certificate.log_training(workspace, made, records, bases)
+    training = cast(Training, logged.statement.predicate)
+    value = {
+        "entry": logged.index,
+        "digest": logged.digest,
+        "datasetRoot": training.dataset.root,
+        "records": training.dataset.count,
+        "tensorRoot": training.model.tensor_root,
+    }
+    emit(
+        as_json,
+        value,
+        good(f"training logged as entry {logged.index}"),
+        *fields(
+            ("digest", logged.digest),
+            ("data", f"{training.dataset.count} records, root {training.dataset.root}"),
+            ("weights", f"{training.model.tensors} tensors, root {training.model.tensor_root}"),
+        ),
+    )
+
+
+def _made(
+    weights: tuple[Path, ...],
+    tied: Pairs,
+    what: str,
+    method: str,
+    parameters: Pairs,
+    seeds: tuple[int, ...],
+    metrics: Pairs,
+    started: datetime | None,
+    finished: datetime | None,
+) -> "Made":
+    from certify import environment
+    from certify.certificate import Made, new_run_id
+
+    finished = finished or now()
+    return Made(
+        manifest=read_weights(weights, what, tied),
+        method=method_of(method, parameters, seeds),
+        run=Run(new_run_id(), format_time(started or finished), format_time(finished)),
+        environment=environment.describe(),
+        files=weight_files(weights),
+        metrics=metrics_of(metrics),
+    )
+
+
+@click.command()
+@ledger_option
+@_data
+@_id_column
+@click.option("--id", "ids", multiple=True, help="Id of a record that must be forgotten; repeatable.")
+@click.option("--ids-file", type=FILE, help="Such ids, one a line.")
+@click.option(
+    "--scope",
+    type=click.Choice(["records", "subject", "class", "concept", "client"]),
+    default="records",
+    show_default=True,
+)
+@click.option("--what", multiple=True, help="For another scope: what must be forgotten, in words (kept in the vault).")
+@click.option("--ground", default="gdpr-17", show_default=True, help="Legal ground, as a code.")
+@click.option("--received", type=Time(), help="When the request came in.  [default: now]")
+@click.option("--due", type=Time(), help="When it is due.  [default: a month after it was received]")
+@click.option("--note", help="Free text; stays in the vault and never enters the log.")
+@json_option
+def request(
+    ledger: Path,
+    data: Path | None,
+    id_column: str | None,
+    ids: tuple[str, ...],
+    ids_file: Path | None,
+    scope: str,
+    what: tuple[str, ...],
+    ground: str,
+    received: datetime | None,
+    due: datetime | None,
+    note: str | None,
+    as_json: bool,
+) -> None:
+    """Log a request to forget.
+
+    What enters the log is a salted commitment, which identifies nobody.
+
+    \b
+    Examples:
+        certify request --data patients.csv --id 17 --id 42 --ground gdpr-17
+        certify request --scope class --what "digit 3" --ground contract
+    """
+    from certify.request import file_request
+    from certify.workspace import Workspace
+
+    records = _requested(scope, data, id_column, [*ids, *_lines(ids_file)], what)
+    with Workspace(ledger) as workspace:
+        logged = file_request(
+            workspace, records, ground=ground, scope=cast(Scope, scope), received=received, due=due, note=note
+        )
+    predicate = cast(Request, logged.statement.predicate)
+    value = {
+        "entry": logged.index,
+        "digest": logged.digest,
+        "forgetRoot": predicate.forget.root,
+        "count": predicate.forget.count,
+        "received": predicate.received,
+        "due": predicate.due,
+    }
+    emit(
+        as_json,
+        value,
+        good(f"request logged as entry {logged.index}"),
+        *fields(
+            ("digest", logged.digest),
+            ("to forget", f"{predicate.forget.count} ({scope}), root {predicate.forget.root}"),
+            ("due", predicate.due),
+        ),
+    )
+
+
+def _requested(
+    scope: str, data: Path | None, id_column: str | None, ids: list[str], what: tuple[str, ...]
+) -> dict[str, bytes]:
+    if scope != "records":
+        if not what or data or ids:
+            raise InputError(f"a request about a {scope} is described with --what, and takes no --data or --id")
+        return {text: text.encode() for text in what}
+    if data is None or not ids or what:
+        raise InputError("a request about records names them: give --data and --id (or --ids-file)")
+    from certify.records import read_records
+
+    known = dict(read_records(data, id_column))
+    missing = [record_id for record_id in ids if record_id not in known]
+    if missing:
+        raise InputError(
+            f"{data} has no record {', '.join(map(repr, missing[:5]))}; it has {len(known)}, like {next(iter(known), '')!r}"
+        )
+    return {record_id: known[record_id] for record_id in ids}
+
+
+def _lines(file: Path | None) -> list[str]:
+    return [line.strip() for line in file.read_text().splitlines() if line.strip()] if file else []
+
+
+@click.command()
+@ledger_option
+@click.option(
+    "--request", "-r", "requests", multiple=True, required=True, help="Entry or digest of a request; repeatable."
+)
+@click.option("--pre", type=WEIGHTS, multiple=True, required=True, help="Weights before: safetensors files or folder.")
+@click.option("--post", type=WEIGHTS, multiple=True, required=True, help="Weights after.")
+@_tied
+@run_options
+@json_option
+def issue(
+    ledger: Path,
+    requests: tuple[str, ...],
+    pre: tuple[Path, ...],
+    post: tuple[Path, ...],
+    tied: Pairs,
+    method: str,
+    parameters: Pairs,
+    seeds: tuple[int, ...],
+    metrics: Pairs,
+    started: datetime | None,
+    finished: datetime | None,
+    as_json: bool,
+) -> None:
+    """Issue a certificate.
+
+    For weights that were made to forget elsewhere; inside Python, certify.unlearning() does it all.
+
+    \b
+    Example:
+        certify issue --request 1 --pre model.safetensors --post forgot.safetensors --method retrain
+    """
+    from certify.certificate import log_unlearning
+    from certify.workspace import Workspace
+
+    with Workspace(ledger) as workspace:
+        asked = [workspace.find(name) for name in requests]
+        before = read_weights(pre, "weights before", tied)
+        made = _made(post, tied, "weights after", method, parameters, seeds, metrics, started, finished)
+        logged = log_unlearning(workspace, made, pre=before, requests=asked)
+    predicate = cast(Unlearning, logged.statement.predicate)
+    changes = predicate.changes
+    value = {
+        "entry": logged.index,
+        "digest": logged.digest,
+        "tensorRoot": predicate.post.tensor_root,
+        "changed": changes.changed,
+        "unchanged": changes.unchanged,
+        "removed": predicate.removed.count if predicate.removed else None,
+        "retained": predicate.retained.count if predicate.retained else None,
+    }
+    emit(
+        as_json,
+        value,
+        good(f"certificate issued as entry {logged.index}"),
+        *fields(
+            ("digest", logged.digest),
+            ("weights", f"root {predicate.post.tensor_root}"),
+            (
+                "tensors",
+                f"{changes.changed} changed, {changes.unchanged} the same, {changes.added} added, {changes.removed} gone",
+            ),
+        ),
+        "next: certify bundle",
+    )
+
+
+@click.command()
+@ledger_option
+@click.argument("certificate", required=False)
+@click.option("--output", "-o", type=OUTPUT, default=Path("case.bundle"), show_default=True)
+@click.option("--no-leaves", is_flag=True, help="Leave out the dataset's leaf hashes (32 bytes a record).")
+@json_option
+def bundle(ledger: Path, certificate: str | None, output: Path, no_leaves: bool, as_json: bool) -> None:
+    """Write a case into one file for those who verify.
+
+    CERTIFICATE is an entry or digest, by default the last one.
+
+    \b
+    Examples:
+        certify bundle
+        certify bundle 2 -o patient-17.bundle
+    """
+    from certify import case
+    from certify.bundle import write
+    from certify.workspace import Workspace
+
+    with Workspace(ledger) as workspace:
+        logged = workspace.find(certificate) if certificate else workspace.latest("unlearning")
+        made = case.collect(workspace, logged, leaves=not no_leaves)
+        write(output, made)
+    size = output.stat().st_size
+    value = {
+        "bundle": str(output),
+        "bytes": size,
+        "certificate": logged.digest,
+        "entries": [e.index for e in made.entries],
+    }
+    emit(
+        as_json,
+        value,
+        good(f"wrote {output}, {size:,} bytes"),
+        *fields(("certificate", f"entry {logged.index}, {logged.digest}"), ("statements", len(made.entries))),
+        f"next: certify verify {output} --trust {ledger / 'trust.toml'}",
+    )
+
+
+@click.command()
+@ledger_option
+@click.option("--request", "-r", "request_name", required=True, help="Entry or digest of the request.")
+@click.option("--training", help="Entry or digest of the training.  [default: the first that has the record]")
+@click.option("--data", type=FILE, required=True, help="The file that the request was made from.")
+@_id_column
+@click.option("--id", "record_id", required=True, help="The data subject's record.")
+@click.option("--output", "-o", type=OUTPUT, default=Path("receipt.json"), show_default=True)
+@json_option
+def receipt(
+    ledger: Path,
+    request_name: str,
+    training: str | None,
+    data: Path,
+    id_column: str | None,
+    record_id: str,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Write a data subject's receipt.
+
+    With it they check that their own record is what was forgotten. It holds their record in the clear. Give it to them and to nobody else.
+
+    \b
+    Example:
+        certify receipt --request 1 --data patients.csv --id 17 -o patient-17.receipt.json
+    """
+    from certify.records import read_records
+    from certify.request import make_receipt
+    from certify.workspace import Workspace
+    from ledger.keyfile import write_private
+
+    record = dict(read_records(data, id_column)).get(record_id)
+    if record is None:
+        raise InputError(f"{data} has no record {record_id!r}")
+    with Workspace(ledger) as workspace:
+        asked = workspace.find(request_name)
+        trained = workspace.find(training) if training else _training_with(workspace, record_id)
+        made = make_receipt(workspace, asked, trained, record_id, record)
+    write_private(output, made.to_json())
+    value = {"receipt": str(output), "request": asked.index, "training": trained.index}
+    emit(
+        as_json,
+        value,
+        good(f"wrote {output} (mode 0600: it holds personal data)"),
+        f"they run: certify verify case.bundle --trust trust.toml --receipt {output}",
+    )
+
+
+def _training_with(workspace: "Workspace", record_id: str) -> "Logged":
+    for logged in workspace.statements():
+        training = logged.statement.predicate
+        if isinstance(training, Training) and workspace.vault.find(training.dataset.root, record_id):
+            return logged
+    raise InputError(f"no training in this ledger has a record {record_id!r}")
+
+
+@click.command()
+@ledger_option
+@click.argument("request_name", metavar="REQUEST")
+@click.confirmation_option(
+    prompt="The request's openings cannot be recovered, and no receipt can be made. Destroy them?"
+)
+@json_option
+def shred(ledger: Path, request_name: str, as_json: bool) -> None:
+    """Destroy a request's openings in the vault.
+
+    And those of its records in every training. The log stays as it is and still verifies: without openings its entries are noise. Backups of the vault are beyond this.
+
+    \b
+    Example:
+        certify shred 1
+    """
+    from certify.request import shred_request
+    from certify.workspace import Workspace
+
+    with Workspace(ledger) as workspace:
+        asked = workspace.find(request_name)
+        destroyed = shred_request(workspace, asked)
+    emit(
+        as_json,
+        {"request": asked.index, "destroyed": destroyed},
+        good(f"destroyed {destroyed} openings of the request at entry {asked.index} and of its records in trainings"),
+    )

@@ -1,0 +1,33 @@
+"""What the command line ends with. 0 is success, 2 a wrong call (click's), 11 to 19 the verifier's steps 1 to 9.
+
+The verifier's and this package's own codes stand with their classes in :mod:`certify.errors`; the log's are here.
+"""
+
+from certify.errors import CertifyError
+from ledger import errors as ledger
+
+INTERNAL = 70
+INTERRUPTED = 130
+
+_LEDGER_CODES: tuple[tuple[type[ledger.LedgerError], int], ...] = (  # subclasses first
+    (ledger.RolledBackError, 33),
+    (ledger.TamperedError, 32),
+    (ledger.StorageError, 31),
+    (ledger.MalformedError, 34),
+    (ledger.SignatureError, 35),
+    (ledger.ProofError, 36),
+    (ledger.EntryTooLargeError, 37),
+    (ledger.ConflictError, 38),
+    (ledger.KeyFileError, 30),
+)
+FSCK_FOUND = 39
+
+
+def exit_code(error: BaseException) -> int:
+    """The code for an error that ended a command."""
+    if isinstance(error, CertifyError):
+        return error.exit_code
+    for kind, code in _LEDGER_CODES:
+        if isinstance(error, kind):
+            return code
+    return 1 if isinstance(error, ledger.LedgerError) else INTERNAL

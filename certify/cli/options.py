@@ -1,0 +1,120 @@
+"""Options and argument types that several commands share."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from certify.digest import Manifest
+from certify.errors import InputError, StatementError
+from certify.statement import Method, Scalar
+from certify.times import parse_time
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+WEIGHTS = click.Path(exists=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+class Time(click.ParamType):  # type: ignore[type-arg]
+    """``2026-11-21T09:30:00Z``"""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_time(value)
+        except StatementError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Pair(click.ParamType):  # type: ignore[type-arg]
+    """``name=value``; numbers and true/false are taken as such."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Scalar]:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r} is not like name=value", param, ctx)
+        return name, _scalar(text)
+
+
+def _scalar(text: str) -> Scalar:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def ledger_option(command: Command) -> Command:
+    return click.option(
+        "--ledger",
+        "-l",
+        "ledger",
+        type=click.Path(path_type=Path),
+        default=Path("ledger"),
+        envvar="CERTIFY_LEDGER",
+        show_default=True,
+        show_envvar=True,
+        help="The ledger's folder.",
+    )(command)
+
+
+def run_options(command: Command) -> Command:
+    """How weights came about."""
+    for option in reversed(
+        (
+            click.option("--method", required=True, help="Name of the recipe or method, like 'sisa-retrain'."),
+            click.option("--param", "parameters", type=Pair(), multiple=True, help="A parameter of it; repeatable."),
+            click.option("--seed", "seeds", type=int, multiple=True, help="A seed that it used; repeatable."),
+            click.option("--metric", "metrics", type=Pair(), multiple=True, help="A figure to state; repeatable."),
+            click.option("--started", type=Time(), help="When the run began.  [default: now]"),
+            click.option("--finished", type=Time(), help="When the run ended.  [default: now]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def method_of(name: str, parameters: Sequence[tuple[str, Scalar]], seeds: Sequence[int]) -> Method:
+    return Method(name, dict(parameters), [str(seed) for seed in seeds])
+
+
+def metrics_of(pairs: Sequence[tuple[str, Scalar]]) -> dict[str, float]:
+    for name, value in pairs:
+        if isinstance(value, str) or value is None:
+            raise InputError(f"metric {name} is {value!r}, expected a number")
+    return {name: float(value) for name, value in pairs if not isinstance(value, str) and value is not None}
+
+
+def weight_files(paths: Sequence[Path]) -> list[Path]:
+    """The files behind what was given: files as they are, the weights of a folder."""
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    return files
+
+
+def read_weights(paths: Sequence[Path], what: str, tied: Sequence[tuple[str, Scalar]] = ()) -> Manifest:
+    """The manifest of weights files, with a progress bar."""
+    from certify.cli.output import progress
+    from certify.safetensors import digest_weights
+
+    total = sum(path.stat().st_size for path in weight_files(paths))
+    with progress(f"hashing {what}", total) as update:
+        target = paths[0] if len(paths) == 1 else list(paths)
+        return digest_weights(target, tied={name: str(value) for name, value in tied}, progress=update)
