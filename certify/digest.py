@@ -130,7 +130,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     def to_json(self) -> bytes:
         """``{"format":"unlearning-ledger/tensors/v1","tensors":[{"chunks":"…","dtype":"F32",…},…]}``, RFC 8785."""
         value = {"format": FORMAT, "tensors": [_to_wire(tensor) for tensor in self.tensors]}
-        return canonical(value, what="a tensor manifest", error=DigestError)
+        data = canonical(value, what="a tensor manifest", error=DigestError)
+        if len(data) > MAX_MANIFEST:
+            raise DigestError(f"the tensor manifest has {len(data)} bytes, expected at most {MAX_MANIFEST}")
+        return data
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":

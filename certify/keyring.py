@@ -109,6 +109,7 @@ class KeyRing:
             )
         self._ended[change.keyid] = index
         if successor is not None:
-            if successor.key.keyid in self._issuers:
-                raise UntrustedKeyError(f"the rotation at entry {index} is to a key that is known already")
-            self._issuers[successor.key.keyid] = replace(successor, name=signer.name, revoked=signer.revoked)
+            heir = replace(successor, name=signer.name, revoked=signer.revoked)
+            known = self._issuers.setdefault(successor.key.keyid, heir)  # what trust.toml says of a key stands
+            if known.name != signer.name:
+                raise UntrustedKeyError(f"the rotation at entry {index} is to a key of {known.name}, not of {signer.name}")

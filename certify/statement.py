@@ -28,14 +28,15 @@ OMS_ROOT = "oms-root/v1"
 FORGET_ROOT = "forget-root/v1"
 PUBLIC_KEY = "public-key/v1"
 
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
-RunId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="128 random bits, hex")]
-Time = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
+_END = "$(?!\n)"  # Python's $ also matches before a last line feed
+Digest = Annotated[str, Meta(pattern=f"^[0-9a-f]{{64}}{_END}", description="SHA-256, lower-case hex")]
+RunId = Annotated[str, Meta(pattern=f"^[0-9a-f]{{32}}{_END}", description="128 random bits, hex")]
+Time = Annotated[str, Meta(pattern=f"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z{_END}")]
 Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Decimal = Annotated[str, Meta(pattern="^(0|-?[1-9][0-9]{0,39})$", description="an integer of any size")]
+Decimal = Annotated[str, Meta(pattern=f"^(0|-?[1-9][0-9]{{0,39}}){_END}", description="an integer of any size")]
 Label = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=4096)]
-Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]+={0,2}$", max_length=8192)]
+Base64 = Annotated[str, Meta(pattern=f"^[A-Za-z0-9+/]+={{0,2}}{_END}", max_length=8192)]
 Scalar = bool | int | float | Text | None
 Parameters = dict[Label, Scalar | list[Scalar]]
 
@@ -75,7 +76,7 @@ class Model(_Record, frozen=True):
 class Code(_Record, frozen=True):
     """The git commit that ran; ``modified`` if the working tree differed from it."""
 
-    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40,64}$")]
+    commit: Annotated[str, Meta(pattern=f"^[0-9a-f]{{40,64}}{_END}")]
     modified: bool
 
 
@@ -265,17 +266,17 @@ def _check(statement: Statement) -> None:
     match statement.predicate:
         case Training(model=model, run=run):
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
-            _check_times(run.started, run.finished, "a run starts", "finishes")
+            _check_times(run.started, run.finished, "a run starts at", "finishes")
         case Unlearning(post=model, run=run) as certificate:
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
-            _check_times(run.started, run.finished, "a run starts", "finishes")
+            _check_times(run.started, run.finished, "a run starts at", "finishes")
             if (certificate.removed is None) != (certificate.retained is None):
                 raise StatementError("a certificate has only one of the removed and the retained set")
             if len(set(certificate.requests)) != len(certificate.requests):
                 raise StatementError("a certificate names a request twice")
         case Request(forget=forget) as request:
             _check_subjects(statement, FORGET_ROOT, forget.root)
-            _check_times(request.received, request.due, "a request is received", "due")
+            _check_times(request.received, request.due, "a request is received at", "is due")
             if not forget.count:
                 raise StatementError("a request names nothing that must be forgotten")
         case KeyChange() as change:
@@ -283,6 +284,9 @@ def _check(statement: Statement) -> None:
             parse_time(change.effective)
             if (change.action == "rotate") != (change.successor is not None):
                 raise StatementError("a key is rotated to a successor, and revoked without one")
+            if (successor := change.successor) is not None:
+                last = successor.not_after if successor.not_after is not None else successor.not_before
+                _check_times(successor.not_before, last, "a key is valid from", "until")
 
 
 def _check_subjects(statement: Statement, name: str, digest: str) -> None:
@@ -296,7 +300,7 @@ def _check_subjects(statement: Statement, name: str, digest: str) -> None:
 
 def _check_times(first: str, second: str, a: str, b: str) -> None:
     if parse_time(first) > parse_time(second):
-        raise StatementError(f"{a} at {first} and is {b} before, at {second}")
+        raise StatementError(f"{a} {first} and {b} before, {second}")
 
 
 def subject(name: str, digest: str) -> Subject:

@@ -170,4 +170,4 @@ def format_trust(logs: Sequence[TrustedLog], issuers: Sequence[TrustedIssuer]) -
 
 
 def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()  # a JSON string is a TOML basic string
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")  # then a JSON string is a TOML basic string

@@ -80,6 +80,7 @@ def load_key(path: Path, password: bytes | None) -> bytes:
     try:
         fields = {name: b64decode(value, validate=True) for name, value in json.loads(read_private(path)).items()}
         if "key" in fields:
+            AESGCM(fields["key"])  # refuses another length
             return fields["key"]
         if password is None:
             raise KeyFileError(f"{path} is encrypted: a password is needed")

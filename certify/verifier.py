@@ -42,7 +42,7 @@ TITLES = {
     1: "the bundle is well-formed",
     2: "signatures are by trusted keys",
     3: "every entry is included",
-    4: "the checkpoint is signed and cosigned",
+    4: "the checkpoint is signed, and cosigned as trust.toml asks",
     5: "the order is right",
     6: "the chain of statements agrees",
     7: "zero-knowledge proofs",
@@ -389,8 +389,8 @@ def _describe_chain(chain: Chain, established: Established) -> list[str]:
     ]
     if established.retained_checked and certificate.removed is not None and certificate.retained is not None:
         lines.append(
-            f"{certificate.removed.count} records were left out, and nothing else: of the {training.dataset.count} committed to at "
-            f"training time, {certificate.retained.count} are left"
+            f"the retained set as stated is the dataset committed at training time less exactly the requested records: "
+            f"{certificate.retained.count} of {training.dataset.count} are left, {certificate.removed.count} fewer than before"
         )
     return lines
 

@@ -113,6 +113,7 @@ class _Statements:
             .where(_entries.c.index >= sa.bindparam("first"))
             .order_by(_entries.c.index)
             .limit(sa.literal_column(str(TILE_WIDTH)))
+            .offset(sa.literal_column("0"))  # else SQLAlchemy binds a parameter of its own
         )
         self.tile_keys = prepare(sa.select(_tiles.c.level, _tiles.c.index).order_by(_tiles.c.level, _tiles.c.index))
         self.leaves = prepare(sa.select(_entries.c.leaf).where(in_span).order_by(_entries.c.index))

@@ -344,7 +344,8 @@ def receipt(
 ) -> None:
     """Write a data subject's receipt.
 
-    With it they check that their own record is what was forgotten. It holds their record in the clear. Give it to them and to nobody else.
+    With it they check that their own record is what was forgotten. It holds their record in the clear: give it to
+    them and to nobody else.
 
     \b
     Example:
@@ -390,7 +391,8 @@ def _training_with(workspace: "Workspace", record_id: str) -> "Logged":
 def shred(ledger: Path, request_name: str, as_json: bool) -> None:
     """Destroy a request's openings in the vault.
 
-    And those of its records in every training. The log stays as it is and still verifies: without openings its entries are noise. Backups of the vault are beyond this.
+    And those of its records in every training. The log stays as it is and still verifies: without openings its
+    entries are noise. Backups of the vault are beyond this.
 
     \b
     Example:

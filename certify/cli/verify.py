@@ -114,4 +114,5 @@ def _show_failure(error: VerificationError) -> None:
     _show_steps(steps)
     click.echo(f"{bad(f'{error.step:>2} NO')}  {TITLES[error.step]}")
     click.echo()
-    click.echo(f"{bad('REFUSED')} at step {error.step}. Do not rely on this bundle.")
+    advice = "What was given is not what this case is about." if error.step == 9 else "Do not rely on this bundle."
+    click.echo(f"{bad('REFUSED')} at step {error.step}. {advice}")

@@ -1,0 +1,45 @@
+# make demo   set up, and run the main job on real data
+# make test   set up, and run all tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/pip --disable-pip-version-check
+
+.PHONY: demo test check bench schemas clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/breast_cancer_sisa.py demo-out
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/bench_digest.py
+	$(BIN)/python benchmarks/bench_log.py
+	$(BIN)/python benchmarks/bench_verify.py
+
+schemas: $(VENV)/.demo
+	$(BIN)/python -m certify.schema
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Setting up in $(VENV): this takes a minute or two, once."
+	$(PIP) install -q -c constraints.txt -e '.[demo]'
+	@touch $@
+
+# merkletools pins a package that no longer builds and that it does not need for SHA-256.
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	$(PIP) install -q --no-deps -c constraints.txt merkletools
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo-out build *.egg-info
