@@ -10,7 +10,7 @@ trusted. The exact bytes of an envelope are one log entry, so an envelope that s
 
 import binascii
 import json
-from base64 import b64decode, b64encode, urlsafe_b64decode
+from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -145,12 +145,12 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _base64(text: str, what: str) -> bytes:
-    decode = urlsafe_b64decode if "-" in text or "_" in text else b64decode
-    alphabet = text.replace("-", "+").replace("_", "/")
+    """Standard or URL-safe, padded, in the one form that encoding gives."""
+    urlsafe = "-" in text or "_" in text
     try:
-        data = decode(text)
+        data = urlsafe_b64decode(text) if urlsafe else b64decode(text)
     except (binascii.Error, ValueError) as error:
         raise StatementError(f"the {what} is not base64") from error
-    if b64encode(data).decode() != alphabet:
+    if (urlsafe_b64encode(data) if urlsafe else b64encode(data)).decode() != text:
         raise StatementError(f"the {what} is not canonical base64")
     return data

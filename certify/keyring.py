@@ -112,4 +112,6 @@ class KeyRing:
             heir = replace(successor, name=signer.name, revoked=signer.revoked)
             known = self._issuers.setdefault(successor.key.keyid, heir)  # what trust.toml says of a key stands
             if known.name != signer.name:
-                raise UntrustedKeyError(f"the rotation at entry {index} is to a key of {known.name}, not of {signer.name}")
+                raise UntrustedKeyError(
+                    f"the rotation at entry {index} is to a key of {known.name}, not of {signer.name}"
+                )

@@ -28,7 +28,7 @@ OMS_ROOT = "oms-root/v1"
 FORGET_ROOT = "forget-root/v1"
 PUBLIC_KEY = "public-key/v1"
 
-_END = "$(?!\n)"  # Python's $ also matches before a last line feed
+_END = r"$(?!\n)"  # Python's $ also matches before a last line feed
 Digest = Annotated[str, Meta(pattern=f"^[0-9a-f]{{64}}{_END}", description="SHA-256, lower-case hex")]
 RunId = Annotated[str, Meta(pattern=f"^[0-9a-f]{{32}}{_END}", description="128 random bits, hex")]
 Time = Annotated[str, Meta(pattern=f"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z{_END}")]
@@ -47,15 +47,21 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Frozen, strict, camelCase in JSON, absent rather than null."""
 
 
+class DigestSet(_Record, frozen=True):
+    """in-toto's digest set, of one digest."""
+
+    sha256: Digest
+
+
 class Subject(_Record, frozen=True):
     """Something that a statement is about, found by its digest."""
 
     name: Label
-    digest: dict[Literal["sha256"], Digest]
+    digest: DigestSet
 
     @property
     def sha256(self) -> str:
-        return self.digest["sha256"]
+        return self.digest.sha256
 
 
 class Tree(_Record, frozen=True):
@@ -305,4 +311,4 @@ def _check_times(first: str, second: str, a: str, b: str) -> None:
 
 def subject(name: str, digest: str) -> Subject:
     """A subject by its SHA-256 (hex)."""
-    return Subject(name, {"sha256": digest})
+    return Subject(name, DigestSet(digest))
