@@ -37,7 +37,7 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
                 positions = vault.note(f"removed/{logged.digest}")
                 if leaves and positions is not None:
                     removed[logged.digest] = tuple(positions)
-    needed |= {logged.index: logged for logged in workspace.statements() if logged.statement.kind == "key"}
+    needed |= {logged.index: logged for logged in workspace.of_kind("key")}
     indices = sorted(needed)
     proofs = workspace.reader.prove_all(indices)
     entries = (

@@ -31,7 +31,7 @@ from certify.statement import (
     Unlearning,
     subject,
 )
-from certify.vault import Vault
+from certify.vault import Progress, Vault
 from certify.workspace import Logged, Workspace
 
 
@@ -51,9 +51,15 @@ def new_run_id() -> str:
     return secrets.token_hex(16)
 
 
-def log_training(workspace: Workspace, made: Made, records: Records, base: Sequence[Base] = ()) -> Logged:
-    """``training/v1``: commit to the data and to the weights."""
-    tree = workspace.vault.put_records(records)
+def log_training(
+    workspace: Workspace,
+    made: Made,
+    records: Records,
+    base: Sequence[Base] = (),
+    progress: Progress = lambda done: None,
+) -> Logged:
+    """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to."""
+    tree = workspace.vault.put_records(records, progress)
     predicate = Training(
         run=made.run,
         dataset=tree,

@@ -49,9 +49,9 @@ def file_request(
 
 def _check_known(workspace: Workspace, records: Records) -> None:
     """Records that a training knows by the same id must be the same records."""
-    for logged in workspace.statements():
-        if not isinstance(training := logged.statement.predicate, Training):
-            continue
+    for logged in workspace.of_kind("training"):
+        training = logged.statement.predicate
+        assert isinstance(training, Training)
         leaves = dataset.split(workspace.vault.leaves(training.dataset.root))
         for record_id, record in records:
             opening = workspace.vault.find(training.dataset.root, record_id)
@@ -99,10 +99,11 @@ def shred_request(workspace: Workspace, request: Logged) -> int:
         raise WorkspaceError(f"entry {request.index} is a {request.statement.kind} statement, expected a request")
     destroyed = 0
     ids = [opening.record_id for opening in workspace.vault.openings(predicate.forget.root)]
-    for logged in workspace.statements():
-        if isinstance(training := logged.statement.predicate, Training):
-            found = (workspace.vault.find(training.dataset.root, record_id) for record_id in ids)
-            positions = [opening.position for opening in found if opening is not None]
-            destroyed += workspace.vault.shred(training.dataset.root, positions)
+    for logged in workspace.of_kind("training"):
+        training = logged.statement.predicate
+        assert isinstance(training, Training)
+        found = (workspace.vault.find(training.dataset.root, record_id) for record_id in ids)
+        positions = [opening.position for opening in found if opening is not None]
+        destroyed += workspace.vault.shred(training.dataset.root, positions)
     workspace.vault.drop_note(f"note/{predicate.forget.root}")
     return destroyed + workspace.vault.shred(predicate.forget.root)

@@ -9,7 +9,7 @@ import hmac
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,7 +28,10 @@ from certify.statement import Tree
 from ledger.errors import KeyFileError
 from ledger.keyfile import read_private, write_private
 
+Progress = Callable[[int], object]
+
 _NONCE = 12
+_BATCH = 10_000
 _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}
 
 _metadata = sa.MetaData()
@@ -117,30 +120,28 @@ class Vault:
 
     # -- records -----------------------------------------------------------------------------------------------------
 
-    def put_records(self, records: Records) -> Tree:
-        """Commit to records, each with a fresh salt, and keep their openings. Raises DatasetError if two ids are equal."""
+    def put_records(self, records: Records, progress: Progress = lambda done: None) -> Tree:
+        """Commit to records, each with a fresh salt, and keep their openings. Raises DatasetError if two ids are equal.
+
+        ``progress`` is called with the number of records kept so far.
+        """
         ids = [record_id for record_id, _ in records]
         if len(set(ids)) != len(ids):
             raise DatasetError("two records have the same id")
         commitments = dataset.commit(record for _, record in records)
         tree = Tree(commitments.root().hex(), commitments.count)
-        self.put_tree(tree.root, commitments.leaves, zip(ids, dataset.split(commitments.salts), strict=True))
+        salts = dataset.split(commitments.salts)
+        with self._guarded(), self._engine.begin() as connection:
+            connection.execute(sa.insert(_trees), {"root": tree.root, "leaves": commitments.leaves})
+            for first in range(0, len(ids), _BATCH):
+                rows = [self._row(tree.root, i, ids[i], salts[i]) for i in range(first, min(first + _BATCH, len(ids)))]
+                connection.execute(sa.insert(_openings), rows)
+                progress(first + len(rows))
         return tree
 
-    def put_tree(self, root: str, leaves: bytes, openings: Iterable[tuple[str, bytes]]) -> None:
-        """The leaves (n x 32 bytes) under ``root`` and, in the same order, each record's (id, salt)."""
-        rows = [
-            {
-                "root": root,
-                "position": i,
-                "key": self._lookup(record_id),
-                "sealed": self._seal(f"{root}/{i}", salt + record_id.encode()),
-            }
-            for i, (record_id, salt) in enumerate(openings)
-        ]
-        with self._guarded(), self._engine.begin() as connection:
-            connection.execute(sa.insert(_trees), {"root": root, "leaves": leaves})
-            connection.execute(sa.insert(_openings), rows)
+    def _row(self, root: str, position: int, record_id: str, salt: bytes) -> dict[str, Any]:
+        sealed = self._seal(f"{root}/{position}", salt + record_id.encode())
+        return {"root": root, "position": position, "key": self._lookup(record_id), "sealed": sealed}
 
     def leaves(self, root: str) -> bytes:
         """The leaf hashes under ``root``, n x 32 bytes."""
@@ -185,10 +186,20 @@ class Vault:
 
     def put_note(self, name: str, value: Any) -> None:
         """Keep a JSON value, sealed, under ``name``; replaces what was there."""
-        sealed = self._seal(name, json.dumps(value).encode())
+        self.put_notes({name: value})
+
+    def put_notes(self, values: Mapping[str, Any]) -> None:
+        """Keep several values, all of them or none."""
+        if not values:
+            return
+        rows = [
+            {"name": name, "sealed": self._seal(name, json.dumps(value).encode())} for name, value in values.items()
+        ]
         with self._guarded(), self._engine.begin() as connection:
-            connection.execute(sa.delete(_notes).where(_notes.c.name == name))
-            connection.execute(sa.insert(_notes), {"name": name, "sealed": sealed})
+            connection.execute(
+                sa.delete(_notes).where(_notes.c.name == sa.bindparam("old")), [{"old": n} for n in values]
+            )
+            connection.execute(sa.insert(_notes), rows)
 
     def drop_note(self, name: str) -> None:
         """Destroy a note, if it is there."""
@@ -203,7 +214,8 @@ class Vault:
 
     def notes(self, prefix: str) -> Iterator[tuple[str, Any]]:
         """(name, value) of all notes whose name starts with ``prefix``."""
-        query = sa.select(_notes.c.name, _notes.c.sealed).where(_notes.c.name.startswith(prefix, autoescape=True))
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)  # the names that start with prefix are a range
+        query = sa.select(_notes.c.name, _notes.c.sealed).where(_notes.c.name >= prefix, _notes.c.name < end)
         with self._guarded(), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(_notes.c.name)).all()
         for name, sealed in rows:

@@ -34,6 +34,7 @@ from ledger.log_key import LogKey
 from ledger.note import VerifierKey
 
 _INDEXED = "indexed"
+_INDEX_BATCH = 1000
 
 
 class _Config(msgspec.Struct, forbid_unknown_fields=True):
@@ -217,19 +218,26 @@ class Workspace:
             )
         return chain[::-1]
 
+    def of_kind(self, kind: str) -> Iterator[Logged]:
+        """The statements of a kind (training, request, unlearning or key), in order."""
+        self._index()
+        for _, index in self.vault.notes(f"kind/{kind}/"):
+            yield self.entry(index)
+
     def _index(self) -> None:
         """Bring the look-up notes up to date with the log, from which they can always be rebuilt."""
         done = self.vault.note(_INDEXED) or 0
         size = self.reader.size()
-        if done >= size:
-            return
-        for index, data in self.reader.entries(done, size):
-            logged = _logged(index, data)
-            self.vault.put_note(f"entry/{logged.digest}", index)
-            match logged.statement.predicate:
-                case Training(model=model) | Unlearning(post=model):
-                    self.vault.put_note(f"model/{model.tensor_root}", index)
-        self.vault.put_note(_INDEXED, size)
+        for first in range(done, size, _INDEX_BATCH):
+            notes: dict[str, int] = {}
+            end = min(first + _INDEX_BATCH, size)
+            for logged in self.statements(first, end):
+                notes[f"entry/{logged.digest}"] = logged.index
+                notes[f"kind/{logged.statement.kind}/{logged.index:012d}"] = logged.index
+                match logged.statement.predicate:
+                    case Training(model=model) | Unlearning(post=model):
+                        notes[f"model/{model.tensor_root}"] = logged.index
+            self.vault.put_notes(notes | {_INDEXED: end})
 
 
 def _logged(index: int, data: bytes) -> Logged:

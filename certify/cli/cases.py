@@ -20,7 +20,7 @@ from certify.cli.options import (
     run_options,
     weight_files,
 )
-from certify.cli.output import emit, fields, good
+from certify.cli.output import emit, fields, good, progress
 from certify.errors import InputError
 from certify.statement import Base, Request, Run, Scalar, Scope, Training, Unlearning
 from certify.times import format_time, now
@@ -76,7 +76,8 @@ def train_commit(
     with Workspace(ledger) as workspace:
         made = _made(weights, tied, "weights", method, parameters, seeds, metrics, started, finished)
         bases = [Base(name, str(digest)) for name, digest in base]
-        logged = certificate.log_training(workspace, made, records, bases)
+        with progress("committing to records", len(records), unit="records") as update:
+            logged = certificate.log_training(workspace, made, records, bases, update)
     training = cast(Training, logged.statement.predicate)
     value = {
         "entry": logged.index,
@@ -374,7 +375,7 @@ def receipt(
 
 
 def _training_with(workspace: "Workspace", record_id: str) -> "Logged":
-    for logged in workspace.statements():
+    for logged in workspace.of_kind("training"):
         training = logged.statement.predicate
         if isinstance(training, Training) and workspace.vault.find(training.dataset.root, record_id):
             return logged

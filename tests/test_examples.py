@@ -1,0 +1,72 @@
+"""Every example runs, and what the README shows can be typed in."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from certify import Workspace
+from certify.statement import Request, Unlearning
+from tests.certify.cli.conftest import certify_in, make_files
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The demo's folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    script = ROOT / "examples" / "breast_cancer_sisa.py"
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_the_demo_verifies_and_refuses_what_was_tampered_with(demo: tuple[Path, str]) -> None:
+    _, printed = demo
+    assert printed.count("VERIFIED") == 2
+    assert printed.count("REFUSED") == 3
+    assert "constituents.4.3.weight" in printed  # which tensor was changed
+    assert re.search(r"wrong  entry 1: its bytes hash to", printed)
+    assert "Traceback" not in printed
+
+
+def test_the_demo_retrains_the_affected_shard_alone(demo: tuple[Path, str]) -> None:
+    from certify.safetensors import digest_weights
+
+    folder, _ = demo
+    before, after = (digest_weights(folder / name) for name in ("before.safetensors", "weights.safetensors"))
+    changed = {a.name for a, b in zip(before.tensors, after.tensors, strict=True) if a != b}
+    assert changed and {name.split(".")[1] for name in changed} == {"1"}
+
+
+def test_the_demo_logs_nothing_personal(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    log = (folder / "ledger" / "log.db").read_bytes() + (folder / "case.bundle").read_bytes()
+    assert b"patient-" not in log and b"measurements" not in log
+
+
+def test_the_demo_answers_three_patients(demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = demo
+    with Workspace(folder / "ledger") as workspace:
+        statements = [logged.statement.predicate for logged in workspace.statements()]
+    assert isinstance(statements[1], Request) and statements[1].forget.count == 3
+    certificate = statements[2]
+    assert isinstance(certificate, Unlearning) and certificate.removed is not None and certificate.retained is not None
+    assert (certificate.removed.count, certificate.retained.count) == (3, 452)
+
+
+def test_what_the_readme_shows_can_be_typed_in(tmp_path: Path) -> None:
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    operator = next(block for block in blocks if "certify init" in block)
+    make_files(tmp_path)
+    patients = (tmp_path / "patients.csv").read_text().replace("\np17,", "\n17,")
+    (tmp_path / "patients.csv").write_text(patients)
+    lines = [line.removeprefix("$ ") for line in operator.splitlines() if line.startswith("$ ")]
+    assert len(lines) == 6
+    for line in lines:
+        certify_in(tmp_path, *shlex.split(line, comments=True)[1:])
+    certify_in(tmp_path, "verify", "case.bundle", "--trust", "ledger/trust.toml", "--receipt", "receipt.json")
