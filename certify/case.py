@@ -43,7 +43,7 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
     entries = (
         Entry(index, needed[index].envelope.data, proof.format()) for index, proof in zip(indices, proofs, strict=True)
     )
-    return Bundle(tuple(entries), manifests, trees, removed)
+    return Bundle(tuple(entries), manifests, trees if removed else {}, removed)
 
 
 def _manifest(workspace: Workspace, root: str) -> Manifest:

@@ -159,9 +159,9 @@ def format_trust(logs: Sequence[TrustedLog], issuers: Sequence[TrustedIssuer]) -
     ]
     for log in logs:
         keys = ", ".join(f'"{key.format()}"' for key in log.keys)
-        lines += ["", "[[log]]", f"origin = {_quoted(log.origin)}", f"keys = [{keys}]"]
+        lines += ["", "[[log]]", f"origin = {quoted(log.origin)}", f"keys = [{keys}]"]
     for issuer in issuers:
-        lines += ["", "[[issuer]]", f"name = {_quoted(issuer.name)}", f'public_key = """\n{issuer.key.pem()}"""']
+        lines += ["", "[[issuer]]", f"name = {quoted(issuer.name)}", f'public_key = """\n{issuer.key.pem()}"""']
         for field in ("not_before", "not_after", "revoked"):
             time: datetime | None = getattr(issuer, field)
             if time is not None:
@@ -169,5 +169,6 @@ def format_trust(logs: Sequence[TrustedLog], issuers: Sequence[TrustedIssuer]) -
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A TOML basic string."""
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")  # then a JSON string is a TOML basic string

@@ -12,7 +12,6 @@
 Opening a workspace reads no key; each is loaded when it is first needed.
 """
 
-import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from certify.envelope import Envelope, sign
 from certify.errors import StatementError, WorkspaceError
 from certify.keys import Algorithm, SigningKey
 from certify.statement import Statement, Training, Unlearning
-from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust
+from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust, quoted
 from certify.vault import Vault
 from ledger.keyfile import is_encrypted
 from ledger.log import Log
@@ -63,7 +62,7 @@ class Workspace:
         self.path = path
         self._password = password
         try:
-            wire = msgspec.convert(tomllib.loads((path / "certify.toml").read_text()), type=_Config)
+            wire = msgspec.convert(tomllib.loads((path / "certify.toml").read_text(encoding="utf-8")), type=_Config)
         except FileNotFoundError as error:
             raise WorkspaceError(f"no ledger in {path}: create one with 'certify init {path}'") from error
         except (OSError, ValueError) as error:
@@ -96,10 +95,9 @@ class Workspace:
         Vault(path / "vault.db", secret).close()
         Log.create(path / "log.db", log_key, watermark=keys / "log.seen").close()
         trust = format_trust([TrustedLog(origin, log_key.verifier_keys)], [TrustedIssuer(issuer, issuer_key.public)])
-        (path / "trust.toml").write_text(trust)
-        config = {"version": 1, "origin": origin, "issuer": issuer}
-        lines = (f"{name} = {json.dumps(value)}\n" for name, value in config.items())
-        (path / "certify.toml").write_text("".join(lines))  # last: now it is a ledger
+        (path / "trust.toml").write_text(trust, encoding="utf-8")
+        config = f"version = 1\norigin = {quoted(origin)}\nissuer = {quoted(issuer)}\n"
+        (path / "certify.toml").write_text(config, encoding="utf-8")  # last: now it is a ledger
         return cls(path, password)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ which checks whatever it reads.
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -113,6 +113,7 @@ class _Statements:
             .where(_entries.c.index >= sa.bindparam("first"))
             .order_by(_entries.c.index)
             .limit(sa.literal_column(str(TILE_WIDTH)))
+            .offset(sa.literal_column("0"))  # else SQLite gets a parameter for it
             .offset(sa.literal_column("0"))  # else SQLAlchemy binds a parameter of its own
         )
         self.tile_keys = prepare(sa.select(_tiles.c.level, _tiles.c.index).order_by(_tiles.c.level, _tiles.c.index))
@@ -123,6 +124,17 @@ class _Statements:
         self.add_entry = prepare(sa.insert(_entries))
         self.integrity = "PRAGMA integrity_check" if dialect.name == "sqlite" else None
         self.count = prepare(sa.select(sa.func.count()).select_from(_entries))
+
+
+_compiled: dict[type[Dialect], _Statements] = {}
+
+
+def _statements(dialect: Dialect) -> _Statements:
+    """Compiled once in a process: it takes longer than everything else that opening a log does."""
+    kind = type(dialect)
+    if kind not in _compiled:
+        _compiled[kind] = _Statements(dialect)
+    return _compiled[kind]
 
 
 class Snapshot:
@@ -184,8 +196,8 @@ class Snapshot:
 
     def stored_entries(self) -> Iterator[tuple[int, Any, Any]]:
         """(index, leaf hash, bytes) of every row, in order and unchecked, for fsck."""
-        first = -(2**63)  # whoever inserts rows may choose any index
-        while rows := self._do.rows(self._cursor, first=first).fetchall():
+        first, last = -(2**63), 2**63 - 1  # whoever inserts rows may choose any index
+        while first <= last and (rows := self._do.rows(self._cursor, first=first).fetchall()):
             yield from rows
             first = _integer(rows[-1][0]) + 1
 
@@ -265,7 +277,7 @@ class Storage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = _sqlite_engine(path)
-        self._statements = _Statements(self._engine.dialect)
+        self._statements = _statements(self._engine.dialect)
         self._write_lock = threading.Lock()
         self._writer: PoolProxiedConnection | None = None
 
@@ -320,7 +332,9 @@ class Storage:
                 yield Transaction(cursor, self._statements)
                 connection.commit()
             except BaseException:
-                connection.invalidate()  # drops the connection: SQLite undoes what it had begun
+                with suppress(sqlite3.Error, sa.exc.SQLAlchemyError):
+                    connection.rollback()  # now: a closed connection lives, and locks, as long as somebody has its cursor
+                connection.invalidate()
                 raise
             self._writer = connection
 
@@ -347,6 +361,8 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a commit returns when it is on disk
         connection.execute("PRAGMA cache_size = -65536")
+        # Leaf hashes are random, so each append dirties another page of their index: write these back 16 MB at a time.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
 
     return engine
 

@@ -32,7 +32,9 @@ class Watermark:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:  # a second close could hit a file that somebody else has opened since
+            os.close(self._file)
+            self._file = -1
 
     @contextmanager
     def _locked(self, mode: int) -> Iterator[None]:

@@ -215,6 +215,7 @@ class Case:
     entries: list[bytes] = field(default_factory=lambda: [b"somebody else's entry"])
     shown: list[int] = field(default_factory=list)
     removed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    models: tuple[Manifest, ...] = (PRE, POST)
     cosigners: list[tuple[Witness, datetime]] = field(default_factory=list)
 
     def sign(self, statement: Statement, *keys: SigningKey) -> Envelope:
@@ -251,12 +252,7 @@ class Case:
         entries = [
             Entry(i, self.entries[i], TlogProof(i, tuple(inclusion_path(leaves, i)), note).format()) for i in self.shown
         ]
-        manifests: dict[str, Manifest] = {}
-        for entry in entries:
-            for known in (PRE, POST, LATER):
-                said = Statement.parse(entry.envelope.payload).predicate
-                if isinstance(said, Training | Unlearning) and known.root().hex() in said_models(said):
-                    manifests[known.root().hex()] = known
+        manifests = {known.root().hex(): known for known in self.models}
         return Bundle(tuple(entries), manifests, {TREE.root: DATASET.leaves}, dict(self.removed))
 
     def data(self) -> bytes:
@@ -272,10 +268,6 @@ class Case:
         log = TrustedLog(self.operator.log_key.name, self.operator.log_key.verifier_keys)
         issuer = TrustedIssuer(self.operator.name, self.operator.key.public, **window)
         return Trust((log,), (issuer,), tuple(witness.public for witness in witnesses), quorum)
-
-
-def said_models(predicate: Training | Unlearning) -> set[str]:
-    return {(predicate.model if isinstance(predicate, Training) else predicate.post).tensor_root}
 
 
 def usual_case(

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None)  # machines are busy at times
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

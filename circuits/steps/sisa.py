@@ -25,7 +25,7 @@ Plan = tuple[tuple[tuple[int, ...], ...], ...]
 
 def plan(count: int, *, shards: int, slices: int = 1, seed: int = 0) -> Plan:
     """Deal ``count`` records out to shards and slices of almost equal size, in an order that ``seed`` decides."""
-    if not 1 <= shards * slices <= count:
+    if shards < 1 or slices < 1 or shards * slices > count:
         raise ValueError(f"{shards} shards of {slices} slices need at least as many records, {count} came")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     parts = [order[part :: shards * slices] for part in range(shards * slices)]
@@ -140,7 +140,9 @@ class Sisa:
         for index in range(first, len(self.plan[shard])):
             states.append({name: value.clone() for name, value in constituent.state_dict().items()})
             seen = [p for part in self.plan[shard][: index + 1] for p in part]
-            if index == 0:
+            if not seen:
+                continue  # all forgotten
+            if not any(self.plan[shard][:index]):
                 for module in constituent.modules():
                     if isinstance(module, Standardize):
                         module.fit(x[seen])

@@ -1,15 +1,11 @@
-"""Settings of the property tests, and ledgers on disk."""
+"""Ledgers on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from certify.workspace import Workspace
-
-settings.register_profile("quick", deadline=None, max_examples=100)
-settings.load_profile("quick")
 
 
 @pytest.fixture

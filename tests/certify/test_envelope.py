@@ -33,7 +33,10 @@ def signature(**changes: Any) -> list[dict[str, Any]]:
 
 
 def test_pae_vector_of_the_specification() -> None:
-    assert pae("http://example.com/HelloWorld", b"hello world") == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    assert (
+        pae("http://example.com/HelloWorld", b"hello world")
+        == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
     assert pae("é", b"") == "DSSEv1 2 é 0 ".encode()  # lengths are of bytes
 
 
@@ -67,9 +70,7 @@ def test_openssl_verifies_the_signature_over_the_pae(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
 def test_both_alphabets_of_base64_are_read(encode: Any) -> None:
-    data = wire(
-        payload=encode(PAYLOAD).decode(), signatures=signature(sig=encode(ENVELOPE.signatures[0].sig).decode())
-    )
+    data = wire(payload=encode(PAYLOAD).decode(), signatures=signature(sig=encode(ENVELOPE.signatures[0].sig).decode()))
     envelope = Envelope.parse(data)
     assert envelope.payload == PAYLOAD
     assert envelope.verify([STRANGER.public, KEY.public]) == [KEY.public]

@@ -49,7 +49,10 @@ def test_openssl_agrees_on_the_key_id_and_the_signature(tmp_path: Path) -> None:
     verify = ["openssl", "dgst", "-sha256", "-verify", "key.pem", "-signature", "signature", "message"]
     subprocess.run(verify, cwd=tmp_path, check=True, capture_output=True)
     der = subprocess.run(
-        ["openssl", "pkey", "-pubin", "-in", "key.pem", "-outform", "DER"], cwd=tmp_path, check=True, capture_output=True
+        ["openssl", "pkey", "-pubin", "-in", "key.pem", "-outform", "DER"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
     )
     assert sha256(der.stdout).hexdigest() == ECDSA_KEY.public.keyid
 

@@ -45,6 +45,8 @@ EXAMPLES = {
     "revocation": revocation(CASE.operator.key),
 }
 
+SUCCESSOR = json.loads(EXAMPLES["rotation"].payload())["predicate"]["successor"]
+
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 labels = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -145,7 +147,9 @@ def test_same_statement_in_other_bytes_is_refused(kind: str) -> None:
             Statement.parse(other)
 
 
-@pytest.mark.parametrize("number", ["1.0", "1e0", "-0", "01", "+1", "1E+0", "0.1e1", "NaN", "Infinity", "9" * 400, "1e999"])
+@pytest.mark.parametrize(
+    "number", ["1.0", "1e0", "-0", "01", "+1", "1E+0", "0.1e1", "NaN", "Infinity", "9" * 400, "1e999"]
+)
 def test_number_in_another_spelling_is_refused(number: str) -> None:
     payload = EXAMPLES["training"].payload()
     assert b'"count":8,' in payload
@@ -195,8 +199,8 @@ def test_number_in_another_spelling_is_refused(number: str) -> None:
         ("rotation", {"successor": ...}),
         ("rotation", {"action": "revoke"}),
         ("rotation", {"effective": "2026-13-01T00:00:00Z"}),
-        ("rotation", {"successor": json.loads(EXAMPLES["rotation"].payload())["predicate"]["successor"] | {"notBefore": "2026-02-30T00:00:00Z"}}),
-        ("rotation", {"successor": json.loads(EXAMPLES["rotation"].payload())["predicate"]["successor"] | {"notAfter": stamp(-1)}}),
+        ("rotation", {"successor": SUCCESSOR | {"notBefore": "2026-02-30T00:00:00Z"}}),
+        ("rotation", {"successor": SUCCESSOR | {"notAfter": stamp(-1)}}),
         ("revocation", {"action": "rotate"}),
         ("revocation", {"reason": "scheduled"}),  # the default is not written
     ],

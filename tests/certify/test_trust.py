@@ -103,7 +103,9 @@ times = st.none() | st.datetimes(datetime(1000, 1, 1), datetime(9998, 1, 1)).map
 
 
 @given(names, times, times, times)
-def test_any_issuer_survives(name: str, first: datetime | None, last: datetime | None, revoked: datetime | None) -> None:
+def test_any_issuer_survives(
+    name: str, first: datetime | None, last: datetime | None, revoked: datetime | None
+) -> None:
     issuer = TrustedIssuer(name, CLINIC.key.public, first, last, revoked)
     assert Trust.parse(format_trust(LOGS, [issuer]).encode()) == Trust(tuple(LOGS), (issuer,))
 

@@ -203,7 +203,8 @@ def test_key_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, [], 1, None, {"key": 1}, {"key": "!"}, {"key": "AAAA"}, {"salt": "AAAA", "nonce": "AAAA", "sealed": ""}]
+    "fields",
+    [{}, [], 1, None, {"key": 1}, {"key": "!"}, {"key": "AAAA"}, {"salt": "AAAA", "nonce": "AAAA", "sealed": ""}],
 )
 def test_damaged_key_file_is_refused(tmp_path: Path, fields: object) -> None:
     path = tmp_path / "vault.json"

@@ -72,6 +72,7 @@ def round_(log_path: Path, mark: Path, key: LogKey, seed: int, pick: random.Rand
 def main(log_path: str, mark: str, key_file: str, kills: str, seed: str) -> None:
     key = LogKey.load(Path(key_file), "example.com/log", None)
     pick = random.Random(int(seed))
+    Log.open(Path(log_path), key, watermark=Path(mark)).close()  # so that writers find everything imported and compiled
     for number in range((int(kills) + WRITERS - 1) // WRITERS):
         sys.stdout.buffer.write(round_(Path(log_path), Path(mark), key, number, pick))
 

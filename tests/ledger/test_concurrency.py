@@ -14,6 +14,7 @@ from ledger.log import Log
 from ledger.log_key import LogKey
 from ledger.merkle import verify_consistency
 from ledger.note import Note
+from ledger.storage import Snapshot
 from ledger.watermark import Watermark
 
 Placed = list[tuple[int, bytes, bytes]]
@@ -83,7 +84,6 @@ def test_readers_beside_a_writer_see_no_rollback(tmp_path: Path, key: LogKey) ->
     for i in range(400):
         log.append(b"%d" % i)
     done.set()
-    run([])
     for reader in readers:
         reader.join(60)
     log.close()
@@ -94,8 +94,6 @@ def test_head_that_moves_while_it_is_read_is_no_rollback(
     log_of: Callable[[int], Log], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same race, made certain: another thread appends between a reader's look at storage and at its memory."""
-    from ledger.storage import Snapshot
-
     log = log_of(3)
     head = Snapshot.head
 

@@ -1,6 +1,6 @@
 """Writers killed in the middle of whatever they do, hundreds of times: what was acknowledged stays.
 
-``LEDGER_KILLS`` sets how many (300). A kill shows that the order of writes is right; what a power failure does to writes that
+``LEDGER_KILLS`` sets how many (450). A kill shows that the order of writes is right; what a power failure does to writes that
 the disk has promised is SQLite's and the disk's part (``synchronous = FULL``).
 """
 
@@ -16,7 +16,7 @@ from ledger.log_key import LogKey
 from ledger.note import Note
 from ledger.signed_checkpoint import open_checkpoint
 
-KILLS = int(os.environ.get("LEDGER_KILLS", "300"))
+KILLS = int(os.environ.get("LEDGER_KILLS", "450"))
 
 
 def test_acknowledged_entries_survive_kills(tmp_path: Path, key: LogKey) -> None:

@@ -111,6 +111,22 @@ def test_append_many_is_all_or_nothing(log: Log, monkeypatch: pytest.MonkeyPatch
     assert [a.index for a in log.append_many([b"%d" % i for i in range(600)])] == list(range(1, 601))
 
 
+def test_failed_append_lets_others_write(log: Log, path: Path, key: LogKey) -> None:
+    """Also while somebody keeps the exception, and with it everything that its frames refer to."""
+    with Log.open(path, key) as other, pytest.raises(ConflictError) as kept:
+        log.append(b"a", expected_size=9)
+    with Log.open(path, key) as other:
+        assert kept.tb is not None and other.append(b"b").index == 0
+
+
+def test_log_can_be_closed_twice(log: Log, path: Path, tmp_path: Path, key: LogKey) -> None:
+    again = Log.open(path, key, watermark=tmp_path / "mark")
+    again.close()
+    with (tmp_path / "other").open("wb") as other:
+        again.close()
+        other.write(b"still open")
+
+
 def test_log_open_for_reading_does_not_append(log_of: LogOf, path: Path, key: LogKey) -> None:
     log_of(300)
     with Log.open(path, verifier_keys=key.verifier_keys) as reader:
