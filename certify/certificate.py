@@ -61,6 +61,7 @@ def log_training(
     """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to."""
     tree = workspace.vault.put_records(records, progress)
     predicate = Training(
+        log=workspace.origin,
         run=made.run,
         dataset=tree,
         model=_keep_manifest(workspace.vault, made.manifest),
@@ -78,6 +79,7 @@ def log_unlearning(workspace: Workspace, made: Made, *, pre: Manifest, requests:
     forgotten = forgotten_by(workspace, parent, requests)
     changes = diff(pre, made.manifest)
     predicate = Unlearning(
+        log=workspace.origin,
         run=made.run,
         parent=parent.digest,
         requests=[request.digest for request in requests],

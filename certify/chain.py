@@ -31,6 +31,15 @@ class Chain:
     unlearnings: tuple[Link, ...]
     requests: tuple[Link, ...]
 
+    def until_answered(self, request: Link) -> list[Link]:
+        """The certificates up to the one that answers a request of the chain."""
+        links: list[Link] = []
+        for link in self.unlearnings:
+            links.append(link)
+            if isinstance(link.statement.predicate, Unlearning) and request.digest in link.statement.predicate.requests:
+                break
+        return links
+
     @property
     def case(self) -> Link:
         """The certificate that the bundle is about."""

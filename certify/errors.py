@@ -87,6 +87,12 @@ class KeyValidityError(VerificationError):
     exit_code = 23
 
 
+class RevokedKeyError(KeyValidityError):
+    """Step 5: ``trust.toml`` calls the key revoked, and nothing shows that its statements were logged before."""
+
+    step = 5
+
+
 class InclusionError(VerificationError):
     """Step 3: an entry is not included under the checkpoint."""
 

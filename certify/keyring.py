@@ -1,7 +1,8 @@
 """Whose signatures count, and when: the issuers' keys of ``trust.toml``, as ``key/v1`` entries of the log hand them over.
 
 Statements are admitted in the log's order. A rotation, signed by the old and the new key, lets the new one sign later entries
-and the old one no longer; a revocation ends a key at its place in the log. Both count by log index, which nobody can backdate.
+and the old one no longer, within the time that ``trust.toml`` gives the old one; a revocation ends a key at its place in the
+log. Both count by log index, which nobody can backdate.
 """
 
 from base64 import b64decode
@@ -109,7 +110,8 @@ class KeyRing:
             )
         self._ended[change.keyid] = index
         if successor is not None:
-            heir = replace(successor, name=signer.name, revoked=signer.revoked)
+            ends = [end for end in (signer.not_after, successor.not_after) if end is not None]
+            heir = replace(successor, name=signer.name, revoked=signer.revoked, not_after=min(ends, default=None))
             known = self._issuers.setdefault(successor.key.keyid, heir)  # what trust.toml says of a key stands
             if known.name != signer.name:
                 raise UntrustedKeyError(

@@ -43,7 +43,14 @@ def file_request(
     if note:
         workspace.vault.put_note(f"note/{tree.root}", note)
     due = due or add_month(received)
-    predicate = Request(scope=scope, forget=tree, ground=ground, received=format_time(received), due=format_time(due))
+    predicate = Request(
+        log=workspace.origin,
+        scope=scope,
+        forget=tree,
+        ground=ground,
+        received=format_time(received),
+        due=format_time(due),
+    )
     return workspace.append(workspace.sign(Statement((subject(FORGET_ROOT, tree.root),), predicate)))
 
 

@@ -38,7 +38,9 @@ def rotate_key(
         not_before=effective,
         not_after=format_time(not_after) if not_after else None,
     )
-    change = KeyChange(action="rotate", keyid=old.public.keyid, effective=effective, successor=record)
+    change = KeyChange(
+        log=workspace.origin, action="rotate", keyid=old.public.keyid, effective=effective, successor=record
+    )
     logged = workspace.append(workspace.sign(_statement(change), [new]))
     current.rename(kept)
     coming.rename(current)
@@ -49,6 +51,7 @@ def rotate_key(
 def revoke_key(workspace: Workspace, reason: str) -> Logged:
     """Log that the current key counts no longer, signed by itself, and set its file aside."""
     change = KeyChange(
+        log=workspace.origin,
         action="revoke",
         keyid=workspace.issuer_key.public.keyid,
         effective=format_time(now()),

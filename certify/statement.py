@@ -7,7 +7,7 @@ into the records below and requiring that these, written out, give the bytes rec
 'urn:unlearning-ledger:training/v1'
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,7 @@ RunId = Annotated[str, Meta(pattern=f"^[0-9a-f]{{32}}{_END}", description="128 r
 Time = Annotated[str, Meta(pattern=f"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z{_END}")]
 Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Decimal = Annotated[str, Meta(pattern=f"^(0|-?[1-9][0-9]{{0,39}}){_END}", description="an integer of any size")]
+Origin = Annotated[str, Meta(pattern=rf"^[^\s+]{{1,256}}{_END}", description="name of a log")]
 Label = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=4096)]
 Base64 = Annotated[str, Meta(pattern=f"^[A-Za-z0-9+/]+={{0,2}}{_END}", max_length=8192)]
@@ -123,8 +124,12 @@ class Base(_Record, frozen=True):
 
 
 class Training(_Record, frozen=True):
-    """``training/v1``: what a model was trained on and how, logged before anybody asks to be forgotten."""
+    """``training/v1``: what a model was trained on and how, logged before anybody asks to be forgotten.
 
+    ``log``, here and in the others, is the origin of the log that the statement is made for: it counts in no other.
+    """
+
+    log: Origin
     run: Run
     dataset: Tree
     model: Model
@@ -137,6 +142,7 @@ class Training(_Record, frozen=True):
 class Request(_Record, frozen=True):
     """``request/v1``: what must be forgotten, as a commitment that only its opening links to anybody."""
 
+    log: Origin
     scope: Scope
     forget: Tree
     ground: Label
@@ -161,6 +167,7 @@ class Unlearning(_Record, frozen=True):
     order; both are absent when the scope isn't records.
     """
 
+    log: Origin
     run: Run
     parent: Digest
     requests: Annotated[list[Digest], Meta(min_length=1)]
@@ -187,6 +194,7 @@ class KeyRecord(_Record, frozen=True):
 class KeyChange(_Record, frozen=True):
     """``key/v1``: a key hands over to ``successor`` (signed by both) or is revoked (signed by itself)."""
 
+    log: Origin
     action: Literal["rotate", "revoke"]
     keyid: Digest
     effective: Time
@@ -307,6 +315,19 @@ def _check_subjects(statement: Statement, name: str, digest: str) -> None:
 def _check_times(first: str, second: str, a: str, b: str) -> None:
     if parse_time(first) > parse_time(second):
         raise StatementError(f"{a} {first} and {b} before, {second}")
+
+
+R = TypeVar("R", bound=_Record)
+
+
+def checked(record: R) -> R:
+    """``record``, if a statement could hold it; raises StatementError. Constructing a record checks nothing by itself."""
+    what = type(record).__name__.lower()
+    data = canonical(msgspec.to_builtins(record), what=f"a {what}", error=StatementError)
+    try:
+        return msgspec.json.decode(data, type=type(record))
+    except msgspec.ValidationError as error:
+        raise StatementError(f"not a {what} that a statement can hold: {error}") from error
 
 
 def subject(name: str, digest: str) -> Subject:

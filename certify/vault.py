@@ -93,6 +93,11 @@ def load_key(path: Path, password: bytes | None) -> bytes:
         raise KeyFileError(f"cannot open {path}: wrong password or damaged file") from error
 
 
+def is_encrypted(path: Path) -> bool:
+    """Whether the key file needs a password."""
+    return b'"sealed"' in read_private(path)
+
+
 def _stretch(password: bytes, salt: bytes) -> bytes:
     return Scrypt(salt=salt, length=32, **_SCRYPT).derive(password)
 
@@ -149,6 +154,8 @@ class Vault:
             leaves: bytes | None = connection.execute(sa.select(_trees.c.leaves).where(_trees.c.root == root)).scalar()
         if leaves is None:
             raise WorkspaceError(f"the vault {self.path} has no records under root {root}")
+        if dataset.retained(leaves, ())[0].hex() != root:
+            raise WorkspaceError(f"the vault {self.path} was altered: the leaves under root {root} lead to another")
         return leaves
 
     def find(self, root: str, record_id: str) -> Opening | None:

@@ -23,13 +23,13 @@ from certify.errors import (
     CheckpointError,
     DatasetError,
     InclusionError,
-    KeyValidityError,
     MismatchError,
     OrderError,
+    RevokedKeyError,
     StatementError,
     VerificationError,
 )
-from certify.keyring import KeyRing, Signer
+from certify.keyring import CLOCK_SKEW, KeyRing, Signer
 from certify.receipt import Receipt
 from certify.statement import OMS_ROOT, Request, Statement, Training, Unlearning
 from certify.times import format_time, parse_time
@@ -123,6 +123,7 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
     passed(f"entries {indices} are in the tree under one checkpoint")
 
     signed = _checkpoint(checkpoint, trust)  # (4)
+    _made_for(signed.checkpoint.origin, links)
     witnessed = _witnessed(signed, trust)
     passed(*_describe_checkpoint(signed, trust, witnessed))
 
@@ -213,6 +214,16 @@ def _checkpoint(data: bytes, trust: Trust) -> SignedCheckpoint:
     raise CheckpointError(f"the checkpoint is not one of a trusted log: {reason}") from reason
 
 
+def _made_for(origin: str, links: Sequence[Link]) -> None:
+    """Statements count in the log that they name: nobody can log them elsewhere, in an order that suits better."""
+    for link in links:
+        if link.statement.predicate.log != origin:
+            raise CheckpointError(
+                f"the {link.statement.kind} statement at entry {link.index} is made for log {link.statement.predicate.log!r}, "
+                f"the checkpoint is of {origin!r}"
+            )
+
+
 def _witnessed(signed: SignedCheckpoint, trust: Trust) -> datetime | None:
     """When a quorum of witnesses had seen the checkpoint; None if no witness is required."""
     if len(signed.cosigned) < trust.quorum:
@@ -259,13 +270,13 @@ def _order(chain: Chain, signers: Sequence[Signer], witnessed: datetime | None) 
             if parse_time(predicate.received) > started:
                 raise OrderError(f"the request at entry {request.index} was received after the unlearning began")
         before, trained = link, parse_time(certificate.run.finished)
-    if witnessed is not None and trained > witnessed:
+    if witnessed is not None and trained > witnessed + CLOCK_SKEW:
         raise OrderError(
             f"the unlearning finished at {format_time(trained)}, after witnesses cosigned it at {witnessed}"
         )
     for signer in signers:
         if signer.revoked is not None and (witnessed is None or witnessed >= signer.revoked):
-            raise KeyValidityError(
+            raise RevokedKeyError(
                 f"key {signer.key.keyid[:16]} of {signer.issuer} was revoked on {signer.revoked}, and no quorum of witnesses "
                 f"shows that its statements were logged before"
             )
@@ -338,11 +349,11 @@ def _match_receipt(data: bytes, chain: Chain, bundle: Bundle) -> list[str]:
         f"the record in the receipt was in the training data (entry {chain.training.index}) "
         f"and is one that the request at entry {link.index} asked to forget"
     ]
-    removed = {position for positions in bundle.removed.values() for position in positions}
-    if bundle.removed:
-        if receipt.training.index not in removed:
-            raise MismatchError("the record in the receipt is not among those that the certificate says were left out")
+    removed = [bundle.removed.get(certificate.digest) for certificate in chain.until_answered(link)]
+    if any(positions is not None and receipt.training.index in positions for positions in removed):
         lines.append("it is among the records that the certificate says were left out")
+    elif None not in removed:
+        raise MismatchError("the record in the receipt is not among those that the certificate says were left out")
     return lines
 
 
@@ -389,8 +400,8 @@ def _describe_chain(chain: Chain, established: Established) -> list[str]:
     ]
     if established.retained_checked and certificate.removed is not None and certificate.retained is not None:
         lines.append(
-            f"the retained set as stated is the dataset committed at training time less exactly the requested records: "
-            f"{certificate.retained.count} of {training.dataset.count} are left, {certificate.removed.count} fewer than before"
+            f"the retained set as stated is the dataset committed at training time, {training.dataset.count} records, "
+            f"less exactly the {training.dataset.count - certificate.retained.count} that certificates name as left out"
         )
     return lines
 
@@ -419,9 +430,24 @@ def _limits(chain: Chain, established: Established, given: Given, trust: Trust) 
         limits.append("The weights before and after are the same.")
     if given.weights is None:
         limits.append("The weights in use were not compared with the certificate: give them with --weights.")
+    asked = _asked(chain)
+    if certificate.removed is not None and certificate.removed.count < asked:
+        limits.append(
+            f"Only {certificate.removed.count} of the {asked} records requested were found in the training set and left out."
+        )
     if not given.receipts:
-        limits.append("Whose records were requested is known to those who hold a receipt: give it with --receipt.")
+        limits.append(
+            "That the records left out are those requested is the operator's word, but to whoever holds a receipt (--receipt)."
+        )
     return tuple(limits)
+
+
+def _asked(chain: Chain) -> int:
+    """How many records the case's own requests name."""
+    certificate = chain.case.statement.predicate
+    assert isinstance(certificate, Unlearning)
+    requests = (link.statement.predicate for link in chain.requests if link.digest in certificate.requests)
+    return sum(request.forget.count for request in requests if isinstance(request, Request))
 
 
 def _is_about_records(link: Link) -> bool:

@@ -155,7 +155,7 @@ class Workspace:
 
     def password_for(self, path: Path) -> bytes | None:
         """The password of a key file; obtained once, and only if the file is encrypted."""
-        if self._password is None and (path.suffix != ".pem" or is_encrypted(path)):
+        if self._password is None and (vault.is_encrypted(path) if path.name == "vault.json" else is_encrypted(path)):
             self._password = passwords.obtain(f"password of the ledger {self.path}")
         return self._password
 
@@ -176,7 +176,7 @@ class Workspace:
 
     def find(self, name: str) -> Logged:
         """A statement by its index or by (the start of) its digest."""
-        if name.isdecimal() and len(name) < 10:
+        if name.isdecimal() and len(name) < 10 and (int(name) < self.reader.size() or len(name) < 4):
             return self.entry(int(name))
         self._index()
         found = list(self.vault.notes(f"entry/{name}")) if len(name) >= 4 else []

@@ -353,6 +353,7 @@ def _sqlite_engine(path: Path) -> Engine:
         sa.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False, "cached_statements": 64},
         poolclass=sa.pool.QueuePool,
+        max_overflow=-1,  # as many snapshots at once as are asked for
     )
 
     @sa.event.listens_for(engine, "connect")

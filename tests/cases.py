@@ -59,6 +59,7 @@ from ledger.proof import TlogProof
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=100)
+ORIGIN = "example.com/ledger"
 
 
 def day(number: int) -> datetime:
@@ -101,7 +102,7 @@ def operator(
     name: str = "Clinic",
     *,
     algorithm: Algorithm = "ecdsa-p256",
-    origin: str = "example.com/ledger",
+    origin: str = ORIGIN,
     post_quantum: bool = False,
 ) -> Operator:
     return Operator(name, SigningKey.generate(algorithm), LogKey.generate(origin, post_quantum=post_quantum))
@@ -135,7 +136,7 @@ def run(first: int, last: int) -> Run:
 
 
 def training(weights: Manifest = PRE, **changes: Any) -> Statement:
-    predicate = Training(run(0, 1), TREE, model(weights), Method("sisa", {"shards": 2}, ["7"]), ENVIRONMENT)
+    predicate = Training(ORIGIN, run(0, 1), TREE, model(weights), Method("sisa", {"shards": 2}, ["7"]), ENVIRONMENT)
     predicate = replace(predicate, **changes)
     return Statement((subject(TENSOR_ROOT, predicate.model.tensor_root),), predicate)
 
@@ -147,7 +148,7 @@ def forget_set(positions: tuple[int, ...]) -> dataset.Commitments:
 
 def request(positions: tuple[int, ...] = (1, 4), **changes: Any) -> Statement:
     forget = Tree(forget_set(positions).root().hex(), len(positions))
-    predicate = replace(Request("records", forget, "gdpr-17", stamp(10), stamp(40)), **changes)
+    predicate = replace(Request(ORIGIN, "records", forget, "gdpr-17", stamp(10), stamp(40)), **changes)
     return Statement((subject(FORGET_ROOT, predicate.forget.root),), predicate)
 
 
@@ -165,6 +166,7 @@ def certificate(
     left, count = dataset.retained(DATASET.leaves, [*positions, *gone])
     removed = sorted(positions)
     predicate = Unlearning(
+        log=ORIGIN,
         run=run(19, 20),
         parent=parent.digest,
         requests=[asked.digest for asked in requests],
@@ -186,12 +188,12 @@ def key_record(key: SigningKey, *, not_before: str = stamp(0), not_after: str | 
 
 
 def rotation(old: SigningKey, new: SigningKey, **changes: Any) -> Statement:
-    predicate = replace(KeyChange("rotate", old.public.keyid, stamp(5), key_record(new)), **changes)
+    predicate = replace(KeyChange(ORIGIN, "rotate", old.public.keyid, stamp(5), key_record(new)), **changes)
     return Statement((subject(PUBLIC_KEY, predicate.keyid),), predicate)
 
 
 def revocation(key: SigningKey, **changes: Any) -> Statement:
-    predicate = replace(KeyChange("revoke", key.public.keyid, stamp(5), reason="compromised"), **changes)
+    predicate = replace(KeyChange(ORIGIN, "revoke", key.public.keyid, stamp(5), reason="compromised"), **changes)
     return Statement((subject(PUBLIC_KEY, predicate.keyid),), predicate)
 
 

@@ -36,7 +36,7 @@ from certify.errors import DigestError, WorkspaceError
 from certify.records import records_of
 from certify.safetensors import digest_weights
 from certify.state_dict import digest_state_dict
-from certify.statement import Base, Method, Run, Scalar
+from certify.statement import Base, Method, Run, Scalar, checked
 from certify.times import format_time, now
 from certify.workspace import Logged, Workspace
 
@@ -126,7 +126,15 @@ def _new_run(
 ) -> HookRun:
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     chosen = list(seeds) if seeds is not None else [torch.initial_seed()]
-    return HookRun(workspace, model, method, dict(parameters or {}), chosen)
+    run = HookRun(workspace, model, method, dict(parameters or {}), chosen)
+    _method(run)  # so that what cannot be stated is refused before the block has worked for hours
+    return run
+
+
+def _method(run: HookRun) -> Method:
+    """What a statement says of the method. Raises StatementError for what it cannot say."""
+    parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in run.parameters.items()}
+    return checked(Method(run.method, parameters, [str(seed) for seed in run.seeds]))
 
 
 @contextmanager
@@ -152,7 +160,7 @@ def _made(run: HookRun, started: datetime) -> Made:
     _check_files(run.files, manifest)
     return Made(
         manifest=manifest,
-        method=Method(run.method, run.parameters, [str(seed) for seed in run.seeds]),
+        method=_method(run),
         run=Run(run.id, format_time(started), format_time(max(started, now()))),
         environment=environment.describe(),
         files=run.files,

@@ -22,7 +22,9 @@ from certify.errors import (
     EnvelopeSignatureError,
     InclusionError,
     KeyValidityError,
+    MismatchError,
     OrderError,
+    RevokedKeyError,
     UntrustedKeyError,
     VerificationError,
 )
@@ -41,6 +43,7 @@ from tests.cases import (
     Witness,
     day,
     operator,
+    receipt,
     request,
     run,
     stamp,
@@ -392,7 +395,7 @@ def test_key_revoked_later_needs_witnesses() -> None:
     """Whoever stole the key can date what they sign as they please; only witnesses tell when it was logged."""
     a, b = Witness("witness.example/a"), Witness("witness.example/b")
     revoked = {"revoked": day(50)}
-    refuse(CASE, KeyValidityError, "no quorum of witnesses shows", trust=CASE.trust(**revoked), without=[NO_ORDER])
+    refuse(CASE, RevokedKeyError, "no quorum of witnesses shows", trust=CASE.trust(**revoked), without=[NO_ORDER])
     seen = replace(CASE, cosigners=[(a, day(40)), (b, day(60))])
     assert accept(seen, CASE.trust(witnesses=[a, b], quorum=1, **revoked))
     for trust in (
@@ -401,7 +404,7 @@ def test_key_revoked_later_needs_witnesses() -> None:
         CASE.trust(witnesses=[a], quorum=1, revoked=day(40)),
         CASE.trust(**revoked),  # the cosignatures are there, but of nobody that is trusted
     ):
-        refuse(seen, KeyValidityError, "no quorum of witnesses shows", trust=trust)
+        refuse(seen, RevokedKeyError, "no quorum of witnesses shows", trust=trust)
 
 
 # -- witnesses ---------------------------------------------------------------------------------------------------------
@@ -499,3 +502,32 @@ def test_every_failure_says_what_was_established_before() -> None:
         assert len(caught.value.passed) == passed
         assert caught.value.exit_code == code
         assert caught.value.step == passed + 1
+
+
+# -- who logs what was signed for another log --------------------------------------------------------------------------
+
+
+def test_statements_logged_again_in_another_trusted_log() -> None:
+    """A second log that the verifier trusts takes the operator's envelopes in an order that suits it."""
+    other = usual_case(OTHER)
+    trust = replace(other.trust(), issuers=(TrustedIssuer("Clinic", OTHER.key.public),))
+    refuse(other, CheckpointError, "is made for log", trust=trust, without=[(verifier, "_made_for", nothing)])
+
+
+# -- who answers a request by leaving out others -----------------------------------------------------------------------
+
+
+def test_fewer_records_left_out_than_requested_is_said() -> None:
+    limits = accept(usual_case(positions=(1,))).limits
+    assert any("Only 1 of the 2 records requested" in limit for limit in limits)
+    assert not any("Only" in limit for limit in accept(CASE).limits)
+
+
+def test_other_records_left_out_than_requested_is_not_claimed_away() -> None:
+    """Without openings nobody can tell: the verifier must not say that it did. A receipt can."""
+    case = usual_case(positions=(2, 6))
+    report = accept(case)
+    assert not any("requested" in line for line in report.steps[5].established)
+    assert any("the operator's word, but to whoever holds a receipt" in limit for limit in report.limits)
+    with pytest.raises(MismatchError, match="not among those"):
+        verify(case.data(), case.trust(), now=NOW, given=Given(receipts=[receipt().to_json()]))

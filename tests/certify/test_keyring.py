@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace as with_fields
 
-from certify.errors import KeyValidityError, UntrustedKeyError, VerificationError
+from certify.errors import KeyValidityError, RevokedKeyError, UntrustedKeyError, VerificationError
 from certify.keyring import CLOCK_SKEW, KeyRing
 from certify.keys import ALGORITHMS, Algorithm, SigningKey
 from certify.statement import KeyChange, KeyRecord, Statement
@@ -167,7 +167,14 @@ def test_new_key_outside_its_window() -> None:
 
 def test_new_key_of_an_issuer_revoked_in_trust_needs_witnesses_too() -> None:
     case = story(OLD, HANDOVER, NEW, NEW)
-    refuse(case, KeyValidityError, "was revoked on", case.trust(revoked=day(50)))
+    refuse(case, RevokedKeyError, "was revoked on", case.trust(revoked=day(50)))
+
+
+def test_new_key_counts_no_longer_than_trust_gives_the_old_one() -> None:
+    """Else whoever stole a key could make it last for ever by rotating it."""
+    case = story(OLD, HANDOVER, NEW, NEW)
+    accept(case, case.trust(not_after=day(60)))
+    refuse(case, KeyValidityError, "expired on", case.trust(not_after=day(15)))
 
 
 def test_trust_that_names_the_new_key_as_well() -> None:
@@ -201,7 +208,7 @@ def test_key_entries_that_are_left_out_are_not_seen() -> None:
     refuse(case, KeyValidityError, "rotated or revoked")
     case.shown.remove(2)
     accept(case)
-    refuse(case, KeyValidityError, "no quorum of witnesses", case.trust(revoked=day(50)))
+    refuse(case, RevokedKeyError, "no quorum of witnesses", case.trust(revoked=day(50)))
 
 
 def test_admit_names_the_signer() -> None:

@@ -33,7 +33,7 @@ from certify.statement import (
     subject,
 )
 from certify.wire import canonical
-from tests.cases import operator, request, revocation, rotation, stamp, training, usual_case
+from tests.cases import ORIGIN, operator, request, revocation, rotation, stamp, training, usual_case
 
 NEW_KEY = operator("Heir", algorithm="ed25519").key
 CASE = usual_case()
@@ -71,21 +71,21 @@ methods = st.builds(
 )  # fmt: skip
 metrics = st.dictionaries(labels, floats, max_size=2)
 trainings = st.builds(
-    Training, runs, trees, models, methods, environments,
+    Training, st.just(ORIGIN), runs, trees, models, methods, environments,
     st.lists(st.builds(Base, labels, digests, st.none() | labels), max_size=2), metrics,
 )  # fmt: skip
 requests = st.builds(
-    lambda scope, root, count, ground, span: Request(scope, Tree(root, count), ground, *span),
+    lambda scope, root, count, ground, span: Request(ORIGIN, scope, Tree(root, count), ground, *span),
     st.sampled_from(["records", "subject", "class", "concept", "client"]), digests, st.integers(1, MAX_INTEGER), labels, spans,
 )  # fmt: skip
 unlearnings = st.builds(
-    lambda sets, **fields: Unlearning(**fields, removed=sets and sets[0], retained=sets and sets[1]),
+    lambda sets, **fields: Unlearning(**fields, log=ORIGIN, removed=sets and sets[0], retained=sets and sets[1]),
     st.none() | st.tuples(trees, trees), run=runs, parent=digests,
     requests=st.lists(digests, min_size=1, max_size=3, unique=True), pre=models, post=models,
     changes=st.builds(Changes, counts, counts, counts, counts), method=methods, environment=environments, metrics=metrics,
 )  # fmt: skip
 key_changes = st.builds(
-    lambda keyid, span, successor: KeyChange("rotate" if successor else "revoke", keyid, span[0], successor),
+    lambda keyid, span, successor: KeyChange(ORIGIN, "rotate" if successor else "revoke", keyid, span[0], successor),
     digests, spans,
     st.none() | st.builds(
         lambda keyid, span, open_: KeyRecord(keyid, "ed25519", "AAAA", span[0], None if open_ else span[1]),

@@ -49,7 +49,7 @@ def test_ten_steps_each_say_what_they_established() -> None:
     assert "request at entry 2 was answered by entry 3" in said[5]
     assert "before it was due" in said[5]
     assert "1 of 2 tensors changed (body)" in said[6]
-    assert "6 of 8" in said[6]
+    assert "8 records, less exactly the 2 that" in said[6]
     assert said[7] == said[8] == ""
     assert "bit for bit" in said[9]
     assert said[10].startswith("attested")

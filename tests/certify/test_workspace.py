@@ -105,7 +105,7 @@ def test_found_by_index_and_by_the_start_of_the_digest(workspace: Workspace) -> 
     for index, digest in enumerate(digests):
         for name in (str(index), digest, digest[:12]):
             assert workspace.find(name).digest == digest
-    for name in ("3", "999999999"):
+    for name in ("3", "999"):
         with pytest.raises(LedgerError, match="no entry"):
             workspace.find(name)
     for name in ("", "abc", "z" * 64, "%", "____", digests[0] + "0"):
