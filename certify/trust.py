@@ -27,7 +27,8 @@ from pathlib import Path
 
 import msgspec
 
-from certify.errors import StatementKeyError, TrustError
+from certify.errors import InputError, StatementKeyError, TrustError
+from certify.inputs import read_file
 from certify.keys import PublicKey
 from ledger.errors import MalformedError
 from ledger.note import COSIGNATURE_ED25519, COSIGNATURE_MLDSA44, ED25519, VerifierKey
@@ -92,9 +93,9 @@ class Trust:
     def load(cls, path: Path) -> "Trust":
         """Raises TrustError."""
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise TrustError(f"cannot read the trust file {path}: {error.strerror}") from error
+            data = read_file(path, MAX_TRUST_SIZE)
+        except InputError as error:
+            raise TrustError(f"the trust file: {error}") from error
         return cls.parse(data)
 
     @classmethod

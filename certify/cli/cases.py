@@ -22,6 +22,7 @@ from certify.cli.options import (
 )
 from certify.cli.output import emit, fields, good, progress
 from certify.errors import InputError
+from certify.inputs import read_file
 from certify.statement import Base, Request, Run, Scalar, Scope, Training, Unlearning
 from certify.times import format_time, now
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from certify.certificate import Made
     from certify.workspace import Logged, Workspace
 
+MAX_IDS_FILE = 256 << 20
 Pairs = tuple[tuple[str, Scalar], ...]
 
 _data = click.option("--data", type=FILE, help="Records: .csv with a header, or .jsonl.")
@@ -214,7 +216,13 @@ def _requested(
 
 
 def _lines(file: Path | None) -> list[str]:
-    return [line.strip() for line in file.read_text().splitlines() if line.strip()] if file else []
+    if file is None:
+        return []
+    try:
+        text = read_file(file, MAX_IDS_FILE).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8, expected record ids, one a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @click.command()

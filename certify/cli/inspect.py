@@ -9,6 +9,7 @@ import click
 from certify.cli.options import WEIGHTS, Pair, json_option, ledger_option, read_weights, weight_files
 from certify.cli.output import dim, emit, fields, strong, table
 from certify.errors import CertifyError, InputError
+from certify.inputs import read_file
 from certify.statement import Scalar
 from ledger.errors import LedgerError
 
@@ -50,11 +51,9 @@ def show(what: str, ledger: Path, as_json: bool) -> None:
 
 
 def _read(path: Path) -> tuple[str, Any]:
-    from certify.cli.verify import MAX_FILE
+    from certify.bundle import MAX_BUNDLE_SIZE
 
-    if path.stat().st_size > MAX_FILE:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes: not a file of ours")
-    data = path.read_bytes()
+    data = read_file(path, MAX_BUNDLE_SIZE)
     for kind, reader in _READERS:
         try:
             return kind, reader(data)
@@ -193,9 +192,9 @@ def diff(before: Path, after: Path, show_all: bool, as_json: bool) -> None:
 
 def _model(path: Path, what: str) -> Any:
     if path.suffix == ".json" and not path.name.endswith(".index.json"):
-        from certify.digest import Manifest
+        from certify.digest import MAX_MANIFEST, Manifest
 
-        return Manifest.parse(path.read_bytes())
+        return Manifest.parse(read_file(path, MAX_MANIFEST))
     return read_weights([path], what)
 
 

@@ -1,5 +1,6 @@
 """Options and argument types that several commands share."""
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +15,24 @@ from certify.times import parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 WEIGHTS = click.Path(exists=True, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+class RegularFile(click.Path):
+    """An existing file that is not a device or a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.is_file():
+            self.fail(f"{path} is not a regular file", param, ctx)
+        return path
+
+
+FILE = RegularFile()
 
 
 class Time(click.ParamType):  # type: ignore[type-arg]

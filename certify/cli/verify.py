@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
+from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Time, json_option
 from certify.cli.output import bad, dim, emit, good, strong
-from certify.errors import InputError, VerificationError
+from certify.errors import VerificationError
+from certify.inputs import read_file
+from certify.receipt import MAX_RECEIPT_SIZE
 from certify.trust import Trust
 from certify.verifier import TITLES, Given, Report, Step
-
-MAX_FILE = 257 << 20
 
 
 @click.command()
@@ -55,7 +56,7 @@ def verify(
     beliefs = Trust.load(trust)
     given = _given(weights, files, receipts)
     try:
-        report = verifier.verify(_read(bundle), beliefs, now=at, given=given)
+        report = verifier.verify(read_file(bundle, MAX_BUNDLE_SIZE + 1), beliefs, now=at, given=given)
     except VerificationError as error:
         if not as_json:
             _show_failure(error)
@@ -79,14 +80,7 @@ def _given(weights: tuple[Path, ...], files: tuple[Path, ...], receipts: tuple[P
         from certify.files import sha256_file
 
         digests = {file.name: sha256_file(file).hex() for file in files}
-    return Given(manifest, digests, tuple(_read(file) for file in receipts))
-
-
-def _read(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise InputError(f"{path} has {size:,} bytes, expected at most {MAX_FILE:,}")
-    return path.read_bytes()
+    return Given(manifest, digests, tuple(read_file(file, MAX_RECEIPT_SIZE) for file in receipts))
 
 
 def _show(report: Report) -> None:

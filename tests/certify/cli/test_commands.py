@@ -305,3 +305,15 @@ def test_hostile_names_cannot_drive_the_terminal(certify: Certify, folder: Path)
     for call in (("diff", "model.safetensors", "evil.safetensors"), ("digest", "evil.safetensors", "--tensors")):
         shown = certify(*call).stdout
         assert "\x1b" not in shown and "\u202e" not in shown and "evil" in shown
+
+
+@pytest.mark.parametrize("odd", ["/dev/zero", "pipe", "ledger"])
+def test_devices_pipes_and_folders_are_refused_at_once(certify: Certify, folder: Path, odd: str) -> None:
+    os.mkfifo(folder / "pipe")
+    for call in (
+        ("verify", odd, "-t", "ledger/trust.toml"),
+        ("verify", "case.bundle", "-t", odd),
+        ("verify", "case.bundle", "-t", "ledger/trust.toml", "-r", odd),
+        ("request", "--data", odd, "--id", "1"),
+    ):
+        assert "regular file" in certify(*call, expect=2).stderr or odd == "ledger"
