@@ -24,7 +24,10 @@ VARIABLES = (
 
 
 def describe(code: Path | None = None) -> Environment:
-    """The environment of this process. torch is asked only if it is loaded; ``code`` is a folder in a git work tree."""
+    """The environment of this process. torch is asked only if it is loaded.
+
+    ``code`` is a folder in the git work tree of the code that ran, by default the main script's (without one, this folder).
+    """
     settings = {name: value for name in VARIABLES if (value := os.environ.get(name)) is not None}
     threads, device = os.cpu_count() or 1, "cpu"
     torch = sys.modules.get("torch")
@@ -47,7 +50,7 @@ def describe(code: Path | None = None) -> Environment:
         threads=threads,
         device=device,
         settings=settings,
-        code=_commit(code or Path.cwd()),
+        code=_commit(code or _main_folder()),
     )
 
 
@@ -56,6 +59,11 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _main_folder() -> Path:
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(script).resolve().parent if script else Path.cwd()
 
 
 def _commit(folder: Path) -> Code | None:

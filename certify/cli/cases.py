@@ -119,7 +119,7 @@ def _made(
         manifest=read_weights(weights, what, tied),
         method=method_of(method, parameters, seeds),
         run=Run(new_run_id(), format_time(started or finished), format_time(finished)),
-        environment=environment.describe(),
+        environment=environment.describe(Path.cwd()),
         files=weight_files(weights),
         metrics=metrics_of(metrics),
     )
