@@ -13,6 +13,7 @@ from certify import dataset
 from certify.digest import Manifest, diff
 from certify.errors import WorkspaceError
 from certify.files import hash_files, oms_root_of
+from certify.keyring import claimed_time
 from certify.records import Records
 from certify.statement import (
     OMS_ROOT,
@@ -31,6 +32,7 @@ from certify.statement import (
     Unlearning,
     subject,
 )
+from certify.times import format_time, parse_time
 from certify.vault import Progress, Vault
 from certify.workspace import Logged, Workspace
 
@@ -77,6 +79,7 @@ def log_unlearning(workspace: Workspace, made: Made, *, pre: Manifest, requests:
     """``unlearning/v1``, the certificate. The model before must be one that this ledger logged."""
     parent = parent_of(workspace, pre)
     forgotten = forgotten_by(workspace, parent, requests)
+    _check_times(made.run, parent, requests)
     changes = diff(pre, made.manifest)
     predicate = Unlearning(
         log=workspace.origin,
@@ -112,6 +115,17 @@ def parent_of(workspace: Workspace, pre: Manifest) -> Logged:
             f"logged: log it first (certify.training, or 'certify train-commit')"
         )
     return parent
+
+
+def _check_times(run: Run, parent: Logged, requests: Sequence[Logged]) -> None:
+    """What no verifier would accept is not issued: a run that began before its model was finished or a request was received."""
+    for earlier in (parent, *requests):
+        time = claimed_time(earlier.statement)
+        if parse_time(run.started) < time:
+            raise WorkspaceError(
+                f"the run is stated to have started at {run.started}, before the {earlier.statement.kind} at entry "
+                f"{earlier.index} ({format_time(time)})"
+            )
 
 
 @dataclass(frozen=True, slots=True)

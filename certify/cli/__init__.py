@@ -109,7 +109,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
     import os
 
     from certify.cli.exit_codes import INTERNAL, exit_code
-    from certify.cli.output import bad, emit
+    from certify.cli.output import bad, emit, plain
     from certify.errors import InputError, VerificationError
 
     if os.environ.get("CERTIFY_DEBUG"):
@@ -126,5 +126,5 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if as_json:
         emit(True, value)
     else:
-        click.echo(f"{bad('error:')} {message}", err=True)
+        click.echo(f"{bad('error:')} {plain(message)}", err=True)
     return code

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from certify.cli.options import WEIGHTS, Pair, json_option, ledger_option, read_weights, weight_files
-from certify.cli.output import dim, emit, fields, strong, table
+from certify.cli.output import dim, emit, fields, plain, strong, table
 from certify.errors import CertifyError, InputError
 from certify.inputs import read_file
 from certify.statement import Scalar
@@ -153,9 +153,7 @@ def _lines(value: Any, indent: int = 0) -> list[str]:
 
 
 def _plain(item: Any) -> str:
-    """A value as text that cannot move the cursor or change colours."""
-    text = item if isinstance(item, str) else json.dumps(item)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return plain(item if isinstance(item, str) else json.dumps(item)).replace("\n", "\\n")
 
 
 @click.command()

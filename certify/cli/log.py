@@ -8,7 +8,7 @@ import click
 
 from certify.cli.exit_codes import FSCK_FOUND
 from certify.cli.options import OUTPUT, json_option, ledger_option
-from certify.cli.output import bad, emit, good, progress, table
+from certify.cli.output import bad, emit, good, plain, progress, table
 
 if TYPE_CHECKING:
     from ledger.log import Log
@@ -81,7 +81,7 @@ def prove(ledger: Path, entry: str, format_: str, output: Path | None, as_json: 
             "root": head.root.hex(),
             "checkpoint": proof.checkpoint.decode(),
         }
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(value, indent=2) + "\n"
     elif format_ == "merkletools":
         value = {
             "targetHash": leaf.hex(),
@@ -161,7 +161,7 @@ def fsck(ledger: Path, as_json: bool) -> None:
         emit(True, {"entries": size, "findings": findings})
     else:
         for finding in findings:
-            click.echo(f"{bad('wrong')}  {finding}")
+            click.echo(f"{bad('wrong')}  {plain(finding)}")
         click.echo(f"{len(findings)} findings" if findings else good(f"{size} entries, nothing wrong"))
     if findings:
         raise click.exceptions.Exit(FSCK_FOUND)

@@ -19,10 +19,15 @@ _PATIENCE = 0.7
 def emit(as_json: bool, value: Any, *lines: str) -> None:
     """Print ``value`` as JSON, or the lines."""
     if as_json:
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(value, indent=2))  # ASCII: safe in a terminal
     else:
         for line in lines:
             click.echo(line)
+
+
+def plain(text: str) -> str:
+    """Text from elsewhere, so that it cannot move the cursor, change colours or turn the reading direction."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def good(text: str) -> str:

@@ -7,7 +7,7 @@ import click
 
 from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Time, json_option
-from certify.cli.output import bad, dim, emit, good, strong
+from certify.cli.output import bad, dim, emit, good, plain, strong
 from certify.errors import VerificationError
 from certify.inputs import read_file
 from certify.receipt import MAX_RECEIPT_SIZE
@@ -87,12 +87,12 @@ def _show(report: Report) -> None:
     _show_steps(report.steps)
     click.echo()
     click.echo(f"{good('VERIFIED')}  grade: {strong(report.grade)}: {report.meaning}.")
-    click.echo(f"certificate {report.certificate} by {report.issuer}, method {report.method}")
+    click.echo(f"certificate {report.certificate} by {plain(report.issuer)}, method {plain(report.method)}")
     click.echo(f"model       {report.tensor_root}")
     click.echo()
     click.echo("What this does not show:")
     for limit in report.limits:
-        click.echo(f"  - {limit}")
+        click.echo(f"  - {plain(limit)}")
 
 
 def _show_steps(steps: tuple[Step, ...]) -> None:
@@ -100,7 +100,7 @@ def _show_steps(steps: tuple[Step, ...]) -> None:
         mark = good(f"{step.number:>2} ok") if step.established else dim(f"{step.number:>2} --")
         click.echo(f"{mark}  {step.title}{'' if step.established else dim(': nothing to check')}")
         for line in step.established:
-            click.echo(dim(f"       {line}"))
+            click.echo(dim(f"       {plain(line)}"))
 
 
 def _show_failure(error: VerificationError) -> None:

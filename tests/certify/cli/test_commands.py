@@ -317,3 +317,21 @@ def test_devices_pipes_and_folders_are_refused_at_once(certify: Certify, folder:
         ("request", "--data", odd, "--id", "1"),
     ):
         assert "regular file" in certify(*call, expect=2).stderr or odd == "ledger"
+
+
+def test_a_certificate_that_nobody_would_accept_is_not_issued(certify: Certify) -> None:
+    certify("request", "--data", "patients.csv", "--id", "p3")
+    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "model.safetensors", "--method", "x")
+    early = ("--started", "2020-01-01T00:00:00Z", "--finished", "2020-01-01T00:00:00Z")
+    assert "before the unlearning at entry 2" in certify(*call, *early, expect=9).stderr
+    assert json.loads(certify("log", "checkpoint", "--json").stdout)["size"] == 4
+
+
+def test_a_hostile_statement_cannot_drive_the_verifiers_terminal(certify: Certify) -> None:
+    certify("request", "--data", "patients.csv", "--id", "p3")
+    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "model.safetensors")
+    certify(*call, "--method", "x\x1b[2J\u202eok")
+    certify("bundle", "-o", "hostile.bundle")
+    for extra in ((), ("--json",)):
+        shown = certify("verify", "hostile.bundle", "-t", "ledger/trust.toml", *extra).stdout
+        assert "\x1b" not in shown and "\u202e" not in shown
