@@ -20,7 +20,7 @@ import msgspec
 
 from certify.errors import EnvelopeSignatureError, StatementError, StatementKeyError, UntrustedKeyError
 from certify.keys import PublicKey, SigningKey
-from certify.wire import canonical
+from certify.wire import canonical, check_depth
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_ENVELOPE_SIZE = 65_535
@@ -70,6 +70,7 @@ class Envelope:
         """Raises StatementError."""
         if len(data) > MAX_ENVELOPE_SIZE:
             raise StatementError(f"an envelope has {len(data):,} bytes, expected at most {MAX_ENVELOPE_SIZE:,}")
+        check_depth(data, what="an envelope", error=StatementError)
         try:
             json.loads(data, object_pairs_hook=_refuse_duplicates)
             wire = msgspec.json.decode(data, type=_EnvelopeWire)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from certify.errors import DatasetError
-from certify.wire import canonical
+from certify.wire import canonical, check_depth
 
 MAX_RECORD = 16 << 20  # bytes of one line, or of one CSV row's JSON
 MAX_RECORDS = 10_000_000
@@ -129,6 +129,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             line += 1
             if len(data) > MAX_RECORD:
                 raise DatasetError(f"{path.name}, line {line} is longer than {MAX_RECORD} bytes")
+            check_depth(data, what=f"{path.name}, line {line}", error=DatasetError)
             try:
                 value = json.loads(data.decode(), object_pairs_hook=_unique)
             except (ValueError, RecursionError) as reason:

@@ -25,6 +25,7 @@ from typing import Any
 from certify.chunks import CHUNK, Buffer, ByteSource, Progress
 from certify.digest import DTYPE_BITS, MAX_DIMS, Manifest, TensorSource, check_tensor, hash_tensors, tensor_bytes
 from certify.errors import DigestError
+from certify.wire import check_depth
 
 MAX_HEADER = 100_000_000
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -108,6 +109,7 @@ def parse_header(data: bytes, length: int) -> Header:
     """Parse the JSON of a header; ``length`` is the number of bytes that follow it. Raises DigestError."""
     if data[:1] != b"{":
         raise DigestError(f"safetensors header begins with {data[:1]!r}, expected '{{'")
+    check_depth(data, what="safetensors header", error=DigestError)
     try:
         value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except DigestError:
@@ -207,7 +209,9 @@ def _read_index(path: Path) -> dict[Path, set[str]]:
         size = path.stat().st_size
         if size > MAX_HEADER:
             raise DigestError(f"{path.name} has {size} bytes, expected at most {MAX_HEADER}")
-        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        data = path.read_bytes()
+        check_depth(data, what=path.name, error=DigestError)
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except OSError as reason:
         raise DigestError(f"cannot read {path}: {reason.strerror}") from None
     except (ValueError, RecursionError) as reason:

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from certify.errors import StatementError
 from certify.times import parse_time
-from certify.wire import canonical
+from certify.wire import canonical, check_depth
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREFIX = "urn:unlearning-ledger:"
@@ -256,6 +256,7 @@ class Statement(msgspec.Struct, frozen=True):
         """Raises StatementError for anything but a canonical statement of a known type that agrees with itself."""
         if len(payload) > MAX_PAYLOAD_SIZE:
             raise StatementError(f"a statement has {len(payload):,} bytes, expected at most {MAX_PAYLOAD_SIZE:,}")
+        check_depth(payload, what="a statement", error=StatementError)
         try:
             wire = msgspec.json.decode(payload, type=_Wire)
             if wire._type != STATEMENT_TYPE:

@@ -7,6 +7,7 @@ Hashes are lower-case hex strings and integers decimal strings, so that no reade
 Every function takes the error class to raise and a word for what is being read.
 """
 
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +16,8 @@ import rfc8785
 T = TypeVar("T")
 
 HASH_SIZE = 32
+MAX_DEPTH = 200
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)  # strings whole, so that theirs do not count
 
 
 def canonical(value: Any, *, what: str, error: type[Exception]) -> bytes:
@@ -31,6 +34,7 @@ def decode(data: bytes, type_: type[T], *, limit: int, what: str, error: type[Ex
     """Parse JSON into a msgspec struct; its canonical form must be ``data`` again, to the byte."""
     if len(data) > limit:
         raise error(f"{what} has {len(data)} bytes, expected at most {limit}")
+    check_depth(data, what=what, error=error)
     try:
         value = msgspec.json.decode(data, type=type_)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as reason:
@@ -38,6 +42,24 @@ def decode(data: bytes, type_: type[T], *, limit: int, what: str, error: type[Ex
     if canonical(msgspec.to_builtins(value), what=what, error=error) != data:
         raise error(f"{what} is not canonical JSON (RFC 8785): expected the bytes it would be written as, others came")
     return value
+
+
+def check_depth(data: bytes, *, what: str, error: type[Exception]) -> None:
+    """Refuse JSON that is nested too deeply before any parser recurses into it.
+
+    Python's limit on recursion would do, but libraries raise it for the whole process, and then the stack overflows.
+    """
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for match in _BRACKETS.finditer(data):
+        token = match[0]
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise error(f"{what} is nested more than {MAX_DEPTH} deep")
+        elif token in (b"]", b"}"):
+            depth -= 1
 
 
 def read_number(text: str, *, limit: int, what: str, error: type[Exception]) -> int:

@@ -1,13 +1,21 @@
 """Shared by all tests."""
 
+import importlib
+import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+_depth = sys.getrecursionlimit()
+if importlib.util.find_spec("py_ecc"):
+    importlib.import_module("py_ecc")  # it raises the limit on recursion for the whole process
+sys.setrecursionlimit(_depth)
 
 settings.register_profile("tests", deadline=None)  # machines are busy at times
 settings.load_profile("tests")
