@@ -22,6 +22,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_digest.py
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_verify.py
+	@[ -n "$$LEDGER_SRS" ] && $(BIN)/python benchmarks/bench_prove.py || echo 'set LEDGER_SRS to a folder with kzg11.srs and kzg1.srs for benchmarks/bench_prove.py'
 
 schemas: $(VENV)/.demo
 	$(BIN)/python -m certify.schema

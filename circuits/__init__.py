@@ -1,4 +1,6 @@
-"""Update steps: the mathematics of unlearning, apart from certificates and the log.
+"""Update steps, their commitments and their zero-knowledge proofs. It knows nothing of certificates or the log.
 
-One module a method in :mod:`circuits.steps`. They need the ``torch`` extra; nothing here is imported by a verifier.
+:mod:`circuits.steps` has the unlearning methods (torch). ``optimum`` and ``exclusion`` are the mathematics that is proven,
+``export`` and ``prover`` make proofs, ``zk_verifier`` checks them without torch; ``srs``, ``commitment`` and ``opening`` are the KZG
+side, ``quantize`` the one way from floats to the circuit's integers. Needs the ``zk`` extra.
 """

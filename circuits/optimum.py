@@ -1,0 +1,138 @@
+"""``exclusion-optimum/v1``: the gradient of a convex objective, less the forgotten records, at the released weights.
+
+    G = Xᵀ(m ∘ ℓ'(Xw, y)) + Λw          m_i = 1 if min_j ‖x_i − f_j‖² > tau, else 0
+
+Ridge has ℓ = ½(z − y)², the squared hinge ℓ = ½ max(0, 1 − yz)², which with Λ = 1/(2C) is scikit-learn's ``LinearSVC``
+without its intercept (a feature that is always 1 is one that is penalised). Data, weights and the forgotten records
+are committed, G and the number of rows kept are public; :mod:`circuits.vicinity` says how far the weights can be from
+the optimum. Everything is an integer::
+
+    problem = Problem(rows=569, features=30, outputs=1, forgotten=1, scale_x=128, scale_w=16384, penalty=16384, tau=128)
+    module = SquaredHinge(problem)       # x = X/128, w = W/16384, Λ = 16384/128² = 1, tau = 128/128²
+    W = solve(module, records, f)        # integers near the optimum
+"""
+
+import torch
+from torch import Tensor, nn
+
+from circuits.errors import CommitmentError, ProverError
+from circuits.exclusion import mask, without_salt
+from circuits.export import constant
+from circuits.problem import Problem
+
+NEWTON_STEPS = 100
+
+
+class Optimum(nn.Module):
+    """What the losses share. Inputs as in :attr:`Problem.shapes`, integers."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self.problem = problem
+        self.tau = constant(problem.tau)
+        self.penalty = constant(problem.penalty)
+        self.unit = constant(problem.scale_x * problem.scale_w)
+        self.lift = constant(problem.scale_x * problem.scale_w // problem.scale_y)
+
+    def slope(self, z: Tensor, y: Tensor) -> Tensor:
+        """ℓ'(z, y) times scale_x·scale_w. z: Xw times the same, y: Y; both (n, outputs) -> (n, outputs)"""
+        raise NotImplementedError
+
+    def curvature(self, z: Tensor, y: Tensor) -> Tensor:
+        """ℓ''(z, y) in units of 1; what :func:`solve` needs, not part of the circuit. -> (n, outputs)"""
+        raise NotImplementedError
+
+    def forward(self, records: Tensor, weights: Tensor, forgotten: Tensor) -> tuple[Tensor, Tensor]:
+        p = self.problem
+        rows = without_salt(records, p.rows)
+        x, y = rows[:, : p.features], rows[:, p.features :]  # (n, d), (n, o)
+        w = without_salt(weights, p.features)  # (d, o)
+        m = mask(x, without_salt(forgotten, p.forgotten), self.tau)  # (n, 1)
+        z = torch.einsum("id,do->io", x, w)  # (n, o)
+        r = m * self.slope(z, y)  # (n, o)
+        gradient = torch.einsum("id,io->do", x, r) + self.penalty * w  # (d, o), times scale_x²·scale_w
+        return gradient, m.sum(dim=0)  # (d, o), (1,)
+
+
+class Ridge(Optimum):
+    """ℓ(z, y) = ½(z − y)², so ℓ' = z − y."""
+
+    def slope(self, z: Tensor, y: Tensor) -> Tensor:
+        return z - self.lift * y  # (n, o)
+
+    def curvature(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.ones_like(z)  # (n, o)
+
+
+class SquaredHinge(Optimum):
+    """ℓ(z, y) = ½ max(0, 1 − yz)², so ℓ' = −y max(0, 1 − yz). Labels are −1 and 1, one output for each class against
+    the rest.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        if problem.scale_y != 1:
+            raise ProverError(f"expected scale_y 1 for labels of -1 and 1, got {problem.scale_y}")
+        super().__init__(problem)
+
+    def slope(self, z: Tensor, y: Tensor) -> Tensor:
+        return -y * torch.relu(self.unit - y * z)  # (n, o)
+
+    def curvature(self, z: Tensor, y: Tensor) -> Tensor:
+        return y * y * (y * z < self.unit)  # (n, o)
+
+
+def solve(module: Optimum, records: Tensor, forgotten: Tensor) -> Tensor:
+    """Integer weights near the optimum of the retained records. records: (n, d + o), forgotten: (k, d), int64 -> (d,
+    o) int64.
+
+    Newton's method in float64 with halved steps (the squared hinge's curvature jumps), then :func:`settle`.
+    """
+    p = module.problem
+    if records.shape != (p.rows, p.features + p.outputs) or forgotten.shape != (p.forgotten, p.features):
+        raise CommitmentError(f"expected shapes as in {p}, got {tuple(records.shape)} and {tuple(forgotten.shape)}")
+    x, y = records[:, : p.features].double(), records[:, p.features :].double()
+    keep = mask(x, forgotten.double(), p.tau)[:, 0].bool()
+    x, y = x[keep], y[keep]  # (kept, d), (kept, o)
+    return torch.stack([_newton(module, x, y[:, o]) for o in range(p.outputs)], dim=1)
+
+
+def _gradient(module: Optimum, x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    return x.T @ module.slope(x @ w, y) + module.penalty * w  # (d,)
+
+
+def _newton(module: Optimum, x: Tensor, y: Tensor) -> Tensor:
+    """One output. x: (kept, d), y: (kept,) -> (d,) int64"""
+    penalty = module.penalty * torch.eye(x.shape[1], dtype=torch.float64)
+    w = torch.zeros(x.shape[1], dtype=torch.float64)  # in units of 1/scale_w
+    hessian = penalty
+    for _ in range(NEWTON_STEPS):
+        gradient = _gradient(module, x, y, w)
+        hessian = x.T @ (module.curvature(x @ w, y)[:, None] * x) + penalty  # (d, d)
+        step = torch.linalg.solve(hessian, gradient)
+        if step.norm() < 1e-6:
+            break
+        rate = 1.0
+        while rate > 1e-6 and _gradient(module, x, y, w - rate * step).norm() > (1 - rate / 4) * gradient.norm():
+            rate /= 2
+        w = w - rate * step
+    return settle(w, hessian)
+
+
+def settle(w: Tensor, hessian: Tensor) -> Tensor:
+    """Integers near ``w`` with a small gradient H(W − w): rounded, then one coordinate at a time while that helps.
+
+    w: (d,), hessian: (d, d), float64 -> (d,) int64
+    """
+    settled = w.round()
+    gradient = hessian @ (settled - w)  # (d,)
+    norms = (hessian * hessian).sum(0)  # (d,)
+    for _ in range(100 * len(w)):
+        along = hessian @ gradient  # (d,)
+        moves = -(along / norms).round()
+        gains = -(2 * moves * along + moves * moves * norms)  # what ‖G‖² loses
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            break
+        settled[best] += moves[best]
+        gradient = gradient + moves[best] * hessian[:, best]
+    return settled.to(torch.int64)

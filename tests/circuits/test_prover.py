@@ -1,0 +1,192 @@
+"""Real proofs: what the circuit says is what torch says, and whatever goes wrong is an error of ours."""
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from circuits import child, estimate, prover, zk_verifier
+from circuits.commitment import commit
+from circuits.errors import ProverError, ResourceError, ZkProofError
+from circuits.export import run_torch, to_onnx
+from circuits.layout import points_of
+from circuits.optimum import Optimum, Ridge, SquaredHinge, solve
+from circuits.srs import load
+from tests.proving import (
+    LOGROWS,
+    Case,
+    Inputs,
+    cache,
+    check,
+    circuit_of,
+    hinge,
+    honest,
+    problem,
+    prove,
+    records_for,
+    ridge,
+    srs,
+)
+
+
+@pytest.mark.parametrize("case", [ridge, hinge])
+def test_the_circuit_agrees_with_torch_to_the_last_digit(case: object) -> None:
+    made: Case = case()  # type: ignore[operator]
+    assert made.proved.instances == run_torch(made.module, made.inputs.tensors(made.module.problem))
+    assert made.proved.instances[-1] == 38
+
+
+def test_several_outputs_and_several_forgotten_records() -> None:
+    p = problem(outputs=2, forgotten=2, features=3, scale_y=4)
+    records = records_for(p)
+    forgotten = records[[3, 20], :3]
+    inputs = Inputs.of(records, solve(Ridge(p), records, forgotten), forgotten)
+    case = prove(Ridge, p, inputs)
+    values = check(case, accepted={zk_verifier.sha256(case.keys.vk)})
+    assert values == run_torch(case.module, inputs.tensors(p))
+    assert values[-1] == 37
+
+
+def test_commitments_are_the_ones_that_anybody_computes_without_ezkl() -> None:
+    case, string = hinge(), load(srs(LOGROWS))
+    assert [tuple(commit(values, string)) for values in case.inputs.all] == case.commitments
+
+
+def test_commitments_are_the_same_in_another_circuit() -> None:
+    _, _, _, inputs = honest(SquaredHinge)
+    assert prove(Ridge, problem(), inputs).commitments == hinge().commitments
+
+
+def test_a_dataset_that_spreads_over_several_kzg_columns() -> None:
+    """Each of its points counts, in its place."""
+    p = problem(rows=200, features=10, tau=256)
+    records = records_for(p)
+    forgotten = records[3:4, :10]
+    inputs = Inputs.of(records, solve(SquaredHinge(p), records, forgotten), forgotten)
+    case = prove(SquaredHinge, p, inputs)
+    data, weights, forgot = case.commitments
+    assert list(data) == commit(inputs.records, load(srs(LOGROWS)))
+    assert len(data) == points_of(200, 11, LOGROWS) == 2
+    accepted = {zk_verifier.sha256(case.keys.vk)}
+    assert check(case, accepted=accepted)[-1] == 198
+    for wrong in ((data[1], data[0]), (weights[0], data[1])):
+        with pytest.raises(ZkProofError):
+            check(case, accepted=accepted, commitments=[wrong, weights, forgot])
+    with pytest.raises(ZkProofError, match="expected 2 points for input 0, got 1"):
+        check(case, accepted=accepted, commitments=[data[:1], weights, forgot])
+
+
+@pytest.mark.parametrize("loss", [Ridge, SquaredHinge])
+def test_settings_and_verification_key_are_the_same_bytes_each_time(loss: type[Optimum], tmp_path: Path) -> None:
+    p = problem()
+    first = circuit_of(loss, p)
+    bound = p.bound(largest_x=1024, largest_sum=20, largest_radius=20)
+    again = prover.compile(to_onnx(loss(p), p.shapes), prover.fixed_point(bound, LOGROWS))
+    assert again.settings == first.settings
+    one, two = (prover.setup(c, srs(LOGROWS), cache=tmp_path / n) for c, n in ((first, "a"), (again, "b")))
+    assert one.vk == two.vk
+    assert one.usage is not None
+
+
+def test_keys_come_from_the_cache_the_second_time() -> None:
+    case = hinge()
+    keys = prover.setup(case.circuit, srs(LOGROWS), cache=cache())
+    assert keys.usage is None
+    assert keys.vk == case.keys.vk
+    assert not list(cache().glob("new-*"))
+
+
+def test_values_out_of_range_are_an_error_before_proving() -> None:
+    case = hinge()
+    rest = case.inputs.all[1:]
+    with pytest.raises(ProverError, match="got another at place 0 of input 0"):
+        prover.prove(case.circuit, [(1 << 40, *case.inputs.records[1:]), *rest], srs(LOGROWS), case.keys)
+    with pytest.raises(ProverError, match=r"expected inputs of .* values"):
+        prover.prove(case.circuit, [case.inputs.records[1:], *rest], srs(LOGROWS), case.keys)
+    with pytest.raises(ProverError, match=r"(gen_witness|mock) failed"):  # in range, but its square is not
+        prover.prove(case.circuit, [(1 << 30, *case.inputs.records[1:]), *rest], srs(LOGROWS), case.keys)
+
+
+def test_progress_names_the_stages_and_the_time_left() -> None:
+    case, heard = hinge(), []
+    prover.prove(
+        case.circuit, case.inputs.all, srs(LOGROWS), case.keys, progress=lambda stage, left: heard.append((stage, left))
+    )
+    assert [stage for stage, _ in heard] == ["gen_witness", "mock", "prove"]
+    assert heard[0][1] > heard[1][1] > heard[2][1] > 0
+
+
+def test_what_would_not_fit_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = hinge()
+    monkeypatch.setattr(child, "run", lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(ResourceError, match=r"about 0.4 GB for \d+ cells at logrows 11, there are 0.1 GB"):
+        prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), case.keys, memory=100_000_000)
+    monkeypatch.setattr(prover, "available_memory", lambda: 1000)
+    with pytest.raises(ResourceError, match=r"there are 0.0 GB"):
+        prover.setup(case.circuit, srs(LOGROWS), cache=Path("nowhere"))
+
+
+def test_the_estimate_is_near_what_it_took() -> None:
+    case = hinge()
+    expected = case.circuit.estimate()
+    assert expected.memory / 2 < case.proved.usage.rss < expected.memory * 2
+    assert estimate.available_memory() is None or estimate.available_memory() > 0
+
+
+def test_a_proof_that_takes_too_long_is_stopped() -> None:
+    case = hinge()
+    with pytest.raises(ProverError, match=r"longer than the limit of 0\.3 seconds"):
+        prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), case.keys, seconds=0.3)
+
+
+def test_a_damaged_proving_key_is_an_error(tmp_path: Path) -> None:
+    case = hinge()
+    (tmp_path / "pk").write_bytes(case.keys.pk.read_bytes()[:5000])
+    with pytest.raises(ProverError, match="prove failed"):
+        prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), prover.Keys(case.keys.vk, tmp_path / "pk"))
+
+
+def test_a_process_killed_by_the_system_is_an_error_that_says_so() -> None:
+    case = hinge()
+
+    def killed(stage: str, left: float) -> None:
+        if stage == "prove":
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ProverError, match="killed by the system, as happens when memory runs out"):
+        prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), case.keys, progress=killed)
+
+
+def children() -> list[int]:
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    if not path.is_file():
+        pytest.skip("needs Linux's /proc")
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def test_onnx_that_is_none_is_an_error() -> None:
+    with pytest.raises(ProverError, match="gen_settings failed"):
+        prover.compile(b"not onnx", prover.fixed_point(1 << 30, LOGROWS))
+
+
+def test_inputs_are_gone_from_disk_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = hinge()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), case.keys)
+    with pytest.raises(ProverError):
+        prover.prove(case.circuit, [(1 << 30, *case.inputs.records[1:]), *case.inputs.all[1:]], srs(LOGROWS), case.keys)
+    with pytest.raises(ProverError):
+        prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), case.keys, seconds=0.2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fixed_point_takes_the_fewest_digits_that_hold_the_bound() -> None:
+    assert prover.fixed_point(2040**2 - 1, 11).legs == 2
+    assert prover.fixed_point(2040**2, 11).legs == 3
+    assert prover.fixed_point(1 << 30, 14).legs == 3
+    for bound, logrows in ((0, 11), (5, 3), (1 << 120, 11)):
+        with pytest.raises(ProverError):
+            prover.fixed_point(bound, logrows)
