@@ -69,7 +69,7 @@ def run_torch(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[int, ...]:
 
 def run_onnx(model: bytes, inputs: Sequence[Tensor]) -> tuple[int, ...]:
     """What ONNX Runtime says, in the same form."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session: Any = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     named = {f"input_{i}": tensor.to(torch.float64).numpy() for i, tensor in enumerate(inputs)}
