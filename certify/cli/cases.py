@@ -10,12 +10,11 @@ from certify.cli.options import (
     FILE,
     OUTPUT,
     WEIGHTS,
+    How,
     Pair,
     Time,
     json_option,
     ledger_option,
-    method_of,
-    metrics_of,
     read_weights,
     run_options,
     weight_files,
@@ -23,8 +22,7 @@ from certify.cli.options import (
 from certify.cli.output import emit, fields, good, progress
 from certify.errors import InputError
 from certify.inputs import read_file
-from certify.statement import Base, Request, Run, Scalar, Scope, Training, Unlearning
-from certify.times import format_time, now
+from certify.statement import Base, Request, Scalar, Scope, Training, Unlearning
 
 if TYPE_CHECKING:
     from certify.certificate import Made
@@ -54,12 +52,7 @@ def train_commit(
     weights: tuple[Path, ...],
     tied: Pairs,
     base: Pairs,
-    method: str,
-    parameters: Pairs,
-    seeds: tuple[int, ...],
-    metrics: Pairs,
-    started: datetime | None,
-    finished: datetime | None,
+    how: How,
     as_json: bool,
 ) -> None:
     """Log a model and the data it was trained on.
@@ -76,7 +69,7 @@ def train_commit(
 
     records = read_records(data, id_column)
     with Workspace(ledger) as workspace:
-        made = _made(weights, tied, "weights", method, parameters, seeds, metrics, started, finished)
+        made = _made(weights, tied, "weights", how)
         bases = [Base(name, str(digest)) for name, digest in base]
         with progress("committing to records", len(records), unit="records") as update:
             logged = certificate.log_training(workspace, made, records, bases, update)
@@ -100,28 +93,17 @@ def train_commit(
     )
 
 
-def _made(
-    weights: tuple[Path, ...],
-    tied: Pairs,
-    what: str,
-    method: str,
-    parameters: Pairs,
-    seeds: tuple[int, ...],
-    metrics: Pairs,
-    started: datetime | None,
-    finished: datetime | None,
-) -> "Made":
+def _made(weights: tuple[Path, ...], tied: Pairs, what: str, how: How) -> "Made":
     from certify import environment
     from certify.certificate import Made, new_run_id
 
-    finished = finished or now()
     return Made(
         manifest=read_weights(weights, what, tied),
-        method=method_of(method, parameters, seeds),
-        run=Run(new_run_id(), format_time(started or finished), format_time(finished)),
+        method=how.stated_method(),
+        run=how.stated_run(new_run_id()),
         environment=environment.describe(Path.cwd()),
         files=weight_files(weights),
-        metrics=metrics_of(metrics),
+        metrics=how.stated_metrics(),
     )
 
 
@@ -241,12 +223,7 @@ def issue(
     pre: tuple[Path, ...],
     post: tuple[Path, ...],
     tied: Pairs,
-    method: str,
-    parameters: Pairs,
-    seeds: tuple[int, ...],
-    metrics: Pairs,
-    started: datetime | None,
-    finished: datetime | None,
+    how: How,
     as_json: bool,
 ) -> None:
     """Issue a certificate.
@@ -263,7 +240,7 @@ def issue(
     with Workspace(ledger) as workspace:
         asked = [workspace.find(name) for name in requests]
         before = read_weights(pre, "weights before", tied)
-        made = _made(post, tied, "weights after", method, parameters, seeds, metrics, started, finished)
+        made = _made(post, tied, "weights after", how)
         logged = log_unlearning(workspace, made, pre=before, requests=asked)
     predicate = cast(Unlearning, logged.statement.predicate)
     changes = predicate.changes

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,8 +12,8 @@ import click
 
 from certify.digest import Manifest
 from certify.errors import InputError, StatementError
-from certify.statement import Method, Scalar
-from certify.times import parse_time
+from certify.statement import Method, Run, Scalar
+from certify.times import format_time, now, parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,31 +92,54 @@ def ledger_option(command: Command) -> Command:
     )(command)
 
 
-def run_options(command: Command) -> Command:
-    """How weights came about."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """How weights came about, as the options of :func:`run_options` say."""
+
+    method: str
+    parameters: Sequence[tuple[str, Scalar]]
+    seeds: Sequence[int]
+    metrics: Sequence[tuple[str, Scalar]]
+    started: datetime | None
+    finished: datetime | None
+
+    def stated_method(self) -> Method:
+        return Method(self.method, dict(self.parameters), [str(seed) for seed in self.seeds])
+
+    def stated_metrics(self) -> dict[str, float]:
+        """Raises InputError for what is not a number."""
+        figures: dict[str, float] = {}
+        for name, value in self.metrics:
+            if isinstance(value, str) or value is None:
+                raise InputError(f"metric {name} is {value!r}, expected a number")
+            figures[name] = float(value)
+        return figures
+
+    def stated_run(self, run_id: str) -> Run:
+        finished = self.finished or now()
+        return Run(run_id, format_time(self.started or finished), format_time(finished))
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how weights came about; the command gets them as ``how``."""
+
+    @wraps(command)
+    def gathered(*arguments: Any, **values: Any) -> Any:
+        how = How(**{field.name: values.pop(field.name) for field in fields(How)})
+        return command(*arguments, how=how, **values)
+
     for option in reversed(
         (
             click.option("--method", required=True, help="Name of the recipe or method, like 'sisa-retrain'."),
             click.option("--param", "parameters", type=Pair(), multiple=True, help="A parameter of it; repeatable."),
             click.option("--seed", "seeds", type=int, multiple=True, help="A seed that it used; repeatable."),
             click.option("--metric", "metrics", type=Pair(), multiple=True, help="A figure to state; repeatable."),
-            click.option("--started", type=Time(), help="When the run began.  [default: now]"),
+            click.option("--started", type=Time(), help="When the run began.  [default: when it ended]"),
             click.option("--finished", type=Time(), help="When the run ended.  [default: now]"),
         )
     ):
-        command = option(command)
-    return command
-
-
-def method_of(name: str, parameters: Sequence[tuple[str, Scalar]], seeds: Sequence[int]) -> Method:
-    return Method(name, dict(parameters), [str(seed) for seed in seeds])
-
-
-def metrics_of(pairs: Sequence[tuple[str, Scalar]]) -> dict[str, float]:
-    for name, value in pairs:
-        if isinstance(value, str) or value is None:
-            raise InputError(f"metric {name} is {value!r}, expected a number")
-    return {name: float(value) for name, value in pairs if not isinstance(value, str) and value is not None}
+        gathered = option(gathered)
+    return gathered
 
 
 def weight_files(paths: Sequence[Path]) -> list[Path]:
