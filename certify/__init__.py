@@ -33,4 +33,9 @@ __all__ = ["Workspace", "file_request", "training", "unlearning", "verify"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'certify' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise ImportError("certify's hooks need torch: pip install 'unlearning-ledger[torch]'") from error
+        raise

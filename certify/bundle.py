@@ -23,16 +23,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from certify.digest import Manifest
 from certify.envelope import MAX_ENVELOPE_SIZE, Envelope
 from certify.errors import BundleError, CertifyError, InputError
-from certify.wire import canonical, decode
+from certify.statement import MAX_INTEGER
+from certify.wire import canonical
 from ledger.errors import LedgerError
 from ledger.proof import TlogProof
 
 MAX_BUNDLE_SIZE = 256 << 20
 MAX_MEMBERS = 4096
+MAX_POSITIONS_SIZE = 32 << 20
+Position = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 README = """\
 This file is the evidence of one machine-unlearning case: a model was trained, somebody asked to be forgotten, and the model's
@@ -118,13 +124,26 @@ class Bundle:
                 elif match["tensors"]:
                     manifests[match["json"]] = Manifest.parse(content)
                 elif match["removed"]:
-                    positions = decode(content, list[int], limit=len(data), what=name, error=BundleError)
+                    positions = _positions(content)
                     removed[match["json"]] = tuple(positions)
                 else:
                     leaves[match["leaves"]] = content
             except CertifyError as error:
                 raise BundleError(f"{name}: {error}") from error
         return cls(tuple(_entry(index, parts) for index, parts in sorted(entries.items())), manifests, leaves, removed)
+
+
+def _positions(content: bytes) -> list[int]:
+    """A canonical JSON list of integers; for these msgspec writes what RFC 8785 asks for."""
+    if len(content) > MAX_POSITIONS_SIZE:
+        raise BundleError(f"{len(content):,} bytes of positions, expected at most {MAX_POSITIONS_SIZE:,}")
+    try:
+        positions = msgspec.json.decode(content, type=list[Position])
+    except msgspec.DecodeError as error:
+        raise BundleError(f"not a list of positions: {error}") from error
+    if msgspec.json.encode(positions) != content:
+        raise BundleError("the list of positions is not in canonical form")
+    return positions
 
 
 def _entry(index: int, parts: Mapping[str, bytes]) -> Entry:

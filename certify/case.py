@@ -1,9 +1,15 @@
 """Collecting a case: a certificate with all that it follows from, out of a workspace and into a bundle."""
 
+from dataclasses import replace
+
+from certify import chain
 from certify.bundle import Bundle, Entry
+from certify.chain import Link
 from certify.digest import Manifest
-from certify.errors import WorkspaceError
+from certify.errors import OrderError, VerificationError, WorkspaceError
+from certify.keyring import CLOCK_SKEW, claimed_time
 from certify.statement import Training, Unlearning
+from certify.times import now
 from certify.workspace import Logged, Workspace
 
 
@@ -13,6 +19,33 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
     ``leaves=False`` leaves out the dataset's leaf hashes (32 bytes a record): then nobody can check that the retained set is the
     dataset less the removed records.
     """
+    needed, parts = _gather(workspace, certificate, leaves=leaves)
+    needed |= {logged.index: logged for logged in workspace.of_kind("key")}
+    indices = sorted(needed)
+    proofs = workspace.reader.prove_all(indices)
+    entries = (
+        Entry(index, needed[index].envelope.data, proof.format()) for index, proof in zip(indices, proofs, strict=True)
+    )
+    return replace(parts, entries=tuple(entries))
+
+
+def rehearse(workspace: Workspace, certificate: Logged) -> None:
+    """Refuse a certificate, signed but not logged yet, that no verifier would accept. Raises WorkspaceError."""
+    needed, parts = _gather(workspace, certificate, leaves=True)
+    links = [Link(logged.index, logged.digest, logged.statement) for _, logged in sorted(needed.items())]
+    try:
+        for link in links:
+            if claimed_time(link.statement) > now() + CLOCK_SKEW:
+                raise OrderError(f"the {link.statement.kind} statement at entry {link.index} is dated in the future")
+        built = chain.build(links)
+        chain.check_order(built, None)
+        chain.check(built, parts)
+    except VerificationError as error:
+        raise WorkspaceError(f"no certificate is issued, because no verifier would accept it: {error}") from error
+
+
+def _gather(workspace: Workspace, certificate: Logged, *, leaves: bool) -> tuple[dict[int, Logged], Bundle]:
+    """The statements that a certificate follows from, by index, and a bundle of all else."""
     if not isinstance(certificate.statement.predicate, Unlearning):
         raise WorkspaceError(
             f"entry {certificate.index} is a {certificate.statement.kind} statement, expected a certificate"
@@ -37,13 +70,7 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
                 positions = vault.note(f"removed/{logged.digest}")
                 if leaves and positions is not None:
                     removed[logged.digest] = tuple(positions)
-    needed |= {logged.index: logged for logged in workspace.of_kind("key")}
-    indices = sorted(needed)
-    proofs = workspace.reader.prove_all(indices)
-    entries = (
-        Entry(index, needed[index].envelope.data, proof.format()) for index, proof in zip(indices, proofs, strict=True)
-    )
-    return Bundle(tuple(entries), manifests, trees if removed else {}, removed)
+    return needed, Bundle((), manifests, trees if removed else {}, removed)
 
 
 def _manifest(workspace: Workspace, root: str) -> Manifest:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from certify import dataset
+from certify.case import rehearse
 from certify.digest import Manifest, diff
 from certify.errors import WorkspaceError
 from certify.files import hash_files, oms_root_of
-from certify.keyring import claimed_time
 from certify.records import Records
 from certify.statement import (
     OMS_ROOT,
@@ -32,8 +32,7 @@ from certify.statement import (
     Unlearning,
     subject,
 )
-from certify.times import format_time, parse_time
-from certify.vault import Progress, Vault
+from certify.vault import Progress, Vault, commit_records
 from certify.workspace import Logged, Workspace
 
 
@@ -61,25 +60,28 @@ def log_training(
     progress: Progress = lambda done: None,
 ) -> Logged:
     """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to."""
-    tree = workspace.vault.put_records(records, progress)
+    committed = commit_records(records)
     predicate = Training(
         log=workspace.origin,
         run=made.run,
-        dataset=tree,
+        dataset=committed.tree,
         model=_keep_manifest(workspace.vault, made.manifest),
         recipe=made.method,
         environment=made.environment,
         base=list(base),
         metrics=dict(made.metrics),
     )
-    return workspace.append(workspace.sign(Statement(_subjects(made), predicate)))
+    envelope = workspace.sign(
+        Statement(_subjects(made), predicate)
+    )  # what cannot be stated leaves nothing in the vault
+    workspace.vault.keep(committed, progress)
+    return workspace.append(envelope)
 
 
 def log_unlearning(workspace: Workspace, made: Made, *, pre: Manifest, requests: Sequence[Logged]) -> Logged:
     """``unlearning/v1``, the certificate. The model before must be one that this ledger logged."""
     parent = parent_of(workspace, pre)
     forgotten = forgotten_by(workspace, parent, requests)
-    _check_times(made.run, parent, requests)
     changes = diff(pre, made.manifest)
     predicate = Unlearning(
         log=workspace.origin,
@@ -103,6 +105,7 @@ def log_unlearning(workspace: Workspace, made: Made, *, pre: Manifest, requests:
     envelope = workspace.sign(Statement(_subjects(made), predicate))
     if forgotten:
         workspace.vault.put_note(f"removed/{envelope.digest}", list(forgotten.positions))
+    rehearse(workspace, Logged(workspace.reader.size(), envelope, Statement.parse(envelope.payload)))
     return workspace.append(envelope)
 
 
@@ -115,17 +118,6 @@ def parent_of(workspace: Workspace, pre: Manifest) -> Logged:
             f"logged: log it first (certify.training, or 'certify train-commit')"
         )
     return parent
-
-
-def _check_times(run: Run, parent: Logged, requests: Sequence[Logged]) -> None:
-    """What no verifier would accept is not issued: a run that began before its model was finished or a request was received."""
-    for earlier in (parent, *requests):
-        time = claimed_time(earlier.statement)
-        if parse_time(run.started) < time:
-            raise WorkspaceError(
-                f"the run is stated to have started at {run.started}, before the {earlier.statement.kind} at entry "
-                f"{earlier.index} ({format_time(time)})"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Step 6: the statements of a case agree with each other and with the manifests and leaves that come with them. Pure.
+"""Steps 5 and 6: the statements of a case are in order, and agree with each other and with what comes with them. Pure.
 
 From the certificate, the chain goes back through its parents to the training. Along it, each model before is the model after of
 its parent, every request is answered, and counts, roots and changes are recomputed wherever the bundle has what they are made of.
@@ -6,12 +6,15 @@ its parent, every request is answered, and counts, roots and changes are recompu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from certify import dataset
 from certify.bundle import Bundle
 from certify.digest import Changes, diff
-from certify.errors import ChainError, DatasetError
+from certify.errors import ChainError, DatasetError, OrderError
+from certify.keyring import CLOCK_SKEW
 from certify.statement import Model, Request, Statement, Training, Tree, Unlearning
+from certify.times import format_time, parse_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,12 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """What recomputing showed: the tensors that the case changed, and whether the retained set could be recomputed."""
+    """What recomputing showed: the tensors that the case changed, and whether the retained sets could be recomputed."""
 
     changes: Changes
     retained_checked: bool
+    unchanged: tuple[int, ...]
+    """Entries whose weights before and after are the same."""
 
 
 def build(links: Sequence[Link]) -> Chain:
@@ -93,6 +98,46 @@ def build(links: Sequence[Link]) -> Chain:
     return Chain(lineage[0], tuple(lineage[1:]), tuple(requests))
 
 
+def check_order(chain: Chain, witnessed: datetime | None) -> None:
+    """Training before request before unlearning: by index, and by the times that statements give."""
+    requests = {link.digest: link for link in chain.requests}
+    before = chain.training
+    training = before.statement.predicate
+    assert isinstance(training, Training)
+    trained = parse_time(training.run.finished)
+    for link in chain.unlearnings:
+        certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        started = parse_time(certificate.run.started)
+        if link.index <= before.index:
+            raise OrderError(f"the certificate is entry {link.index}, before its parent at entry {before.index}")
+        if started < trained:
+            raise OrderError(
+                f"entry {link.index} states a start at {format_time(started)}, before its model was finished"
+            )
+        for digest in certificate.requests:
+            request = requests[digest]
+            predicate = request.statement.predicate
+            assert isinstance(predicate, Request)
+            if request.index <= chain.training.index:
+                raise OrderError(
+                    f"the request is entry {request.index}, before the training at entry {chain.training.index}"
+                )
+            if request.index >= link.index:
+                raise OrderError(f"the request is entry {request.index}, after the unlearning at entry {link.index}")
+            if parse_time(predicate.received) < parse_time(training.run.finished):
+                raise OrderError(
+                    f"the request at entry {request.index} was received {predicate.received}, before the model was trained"
+                )
+            if parse_time(predicate.received) > started:
+                raise OrderError(f"the request at entry {request.index} was received after the unlearning began")
+        before, trained = link, parse_time(certificate.run.finished)
+    if witnessed is not None and trained > witnessed + CLOCK_SKEW:
+        raise OrderError(
+            f"the unlearning finished at {format_time(trained)}, after witnesses cosigned it at {witnessed}"
+        )
+
+
 def check(chain: Chain, bundle: Bundle) -> Established:
     """Recompute what can be. Raises ChainError."""
     training = chain.training.statement.predicate
@@ -103,6 +148,7 @@ def check(chain: Chain, bundle: Bundle) -> Established:
     _check_manifest(bundle, training.model)
     model, retained, gone = training.model, training.dataset, set[int]()
     changes: Changes | None = None
+    unchanged: list[int] = []
     checked = True
     for link in chain.unlearnings:
         certificate = link.statement.predicate
@@ -113,10 +159,16 @@ def check(chain: Chain, bundle: Bundle) -> Established:
                 f"but its parent's model is {model.tensor_root}"
             )
         _check_manifest(bundle, certificate.post)
+        if certificate.post == certificate.pre:
+            unchanged.append(link.index)
+        elif certificate.post.tensor_root in manifests_used:
+            raise ChainError(
+                f"entry {link.index} goes back to weights from before an unlearning, {certificate.post.tensor_root}"
+            )
         manifests_used.add(certificate.post.tensor_root)
         changes = _check_changes(bundle, link.index, certificate)
         scopes = {request.scope for digest in certificate.requests if isinstance(request := requests[digest], Request)}
-        if (certificate.removed is not None) != (scopes == {"records"}):
+        if len(scopes) > 1 or (certificate.removed is not None) != (scopes == {"records"}):
             raise ChainError(
                 f"entry {link.index} answers requests about {', '.join(sorted(scopes))}, its record sets do not fit that"
             )
@@ -141,7 +193,7 @@ def check(chain: Chain, bundle: Bundle) -> Established:
         model = certificate.post
     _refuse_others(bundle, manifests_used, leaves_used, {link.digest for link in chain.unlearnings})
     assert changes is not None  # a chain has a certificate
-    return Established(changes, checked)
+    return Established(changes, checked, tuple(unchanged))
 
 
 def _check_manifest(bundle: Bundle, model: Model) -> None:

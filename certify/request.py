@@ -10,6 +10,7 @@ from certify.receipt import Opening, Receipt
 from certify.records import Records, records_of
 from certify.statement import FORGET_ROOT, Request, Scope, Statement, Training, subject
 from certify.times import add_month, format_time, now
+from certify.vault import commit_records
 from certify.workspace import Logged, Workspace
 from ledger.merkle import inclusion_path, leaf_hash
 
@@ -39,9 +40,8 @@ def file_request(
     if scope == "records":
         _check_known(workspace, records)
     received = received or now()
-    tree = workspace.vault.put_records(records)
-    if note:
-        workspace.vault.put_note(f"note/{tree.root}", note)
+    committed = commit_records(records)
+    tree = committed.tree
     due = due or add_month(received)
     predicate = Request(
         log=workspace.origin,
@@ -51,7 +51,11 @@ def file_request(
         received=format_time(received),
         due=format_time(due),
     )
-    return workspace.append(workspace.sign(Statement((subject(FORGET_ROOT, tree.root),), predicate)))
+    envelope = workspace.sign(Statement((subject(FORGET_ROOT, tree.root),), predicate))
+    workspace.vault.keep(committed)  # before the log speaks of it, and not if no statement can
+    if note:
+        workspace.vault.put_note(f"note/{tree.root}", note)
+    return workspace.append(envelope)
 
 
 def _check_known(workspace: Workspace, records: Records) -> None:

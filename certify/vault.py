@@ -66,6 +66,24 @@ class Opening:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Records that were committed to, each with a fresh salt; nothing is kept yet."""
+
+    tree: Tree
+    ids: tuple[str, ...]
+    commitments: dataset.Commitments
+
+
+def commit_records(records: Records) -> Committed:
+    """Raises DatasetError if two ids are equal."""
+    ids = tuple(record_id for record_id, _ in records)
+    if len(set(ids)) != len(ids):
+        raise DatasetError("two records have the same id")
+    commitments = dataset.commit(record for _, record in records)
+    return Committed(Tree(commitments.root().hex(), commitments.count), ids, commitments)
+
+
 def create_key(path: Path, password: bytes | None) -> bytes:
     """A new vault key file; without a password it holds the bare key, protected by its mode alone."""
     key = AESGCM.generate_key(256)
@@ -116,9 +134,17 @@ class Vault:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")  # what is destroyed is overwritten
 
-        with self._guarded():
-            _metadata.create_all(self._engine)
-        path.chmod(0o600)
+        if not path.is_file():
+            raise WorkspaceError(f"no vault at {path}: restore it; without it openings and record ids are lost")
+
+    @classmethod
+    def create(cls, path: Path, key: bytes) -> "Vault":
+        """A new, empty vault that only its owner can read."""
+        write_private(path, b"")  # an empty file is an empty database
+        vault = cls(path, key)
+        with vault._guarded():
+            _metadata.create_all(vault._engine)
+        return vault
 
     def close(self) -> None:
         self._engine.dispose()
@@ -126,15 +152,14 @@ class Vault:
     # -- records -----------------------------------------------------------------------------------------------------
 
     def put_records(self, records: Records, progress: Progress = lambda done: None) -> Tree:
-        """Commit to records, each with a fresh salt, and keep their openings. Raises DatasetError if two ids are equal.
+        """Commit to records and keep their openings at once; see :func:`commit_records` and :meth:`keep`."""
+        committed = commit_records(records)
+        self.keep(committed, progress)
+        return committed.tree
 
-        ``progress`` is called with the number of records kept so far.
-        """
-        ids = [record_id for record_id, _ in records]
-        if len(set(ids)) != len(ids):
-            raise DatasetError("two records have the same id")
-        commitments = dataset.commit(record for _, record in records)
-        tree = Tree(commitments.root().hex(), commitments.count)
+    def keep(self, committed: Committed, progress: Progress = lambda done: None) -> None:
+        """Keep the openings of records, before the log speaks of them. ``progress`` hears how many are kept so far."""
+        tree, ids, commitments = committed.tree, committed.ids, committed.commitments
         salts = dataset.split(commitments.salts)
         with self._guarded(), self._engine.begin() as connection:
             connection.execute(sa.insert(_trees), {"root": tree.root, "leaves": commitments.leaves})
@@ -142,7 +167,6 @@ class Vault:
                 rows = [self._row(tree.root, i, ids[i], salts[i]) for i in range(first, min(first + _BATCH, len(ids)))]
                 connection.execute(sa.insert(_openings), rows)
                 progress(first + len(rows))
-        return tree
 
     def _row(self, root: str, position: int, record_id: str, salt: bytes) -> dict[str, Any]:
         sealed = self._seal(f"{root}/{position}", salt + record_id.encode())

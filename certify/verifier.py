@@ -9,8 +9,8 @@ A pure function of bytes, trust and time. It opens no file and no socket, and do
 (5) the order is right                      (10) grade and limits
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from certify import chain as chains
@@ -24,14 +24,13 @@ from certify.errors import (
     DatasetError,
     InclusionError,
     MismatchError,
-    OrderError,
     RevokedKeyError,
     StatementError,
     VerificationError,
 )
 from certify.keyring import CLOCK_SKEW, KeyRing, Signer
 from certify.receipt import Receipt
-from certify.statement import OMS_ROOT, Request, Statement, Training, Unlearning
+from certify.statement import OMS_ROOT, KeyChange, Request, Statement, Training, Unlearning
 from certify.times import format_time, parse_time
 from certify.trust import Trust
 from ledger.errors import LedgerError
@@ -61,8 +60,8 @@ class Given:
     """What the verifier has besides the bundle, for step 9."""
 
     weights: Manifest | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    """File name to SHA-256 (hex)."""
+    files: Sequence[tuple[str, str]] = ()
+    """(name, SHA-256 in hex) of each file."""
     receipts: Sequence[bytes] = ()
 
 
@@ -116,7 +115,12 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
     signers = _signers(bundle, links, trust, now)  # (2)
     issuer = _one_issuer(signers)
     keys = ", ".join(sorted({f"{signer.key.keyid[:16]} ({signer.key.algorithm})" for signer in signers}))
-    passed(f"all {len(links)} statements are signed by {issuer}, key {keys}")
+    changed = [
+        f"entry {link.index}: {change.action} of key {change.keyid[:16]}, {change.reason}"
+        for link in links
+        if isinstance(change := link.statement.predicate, KeyChange)
+    ]
+    passed(f"all {len(links)} statements are signed by {issuer}, key {keys}", *changed)
 
     checkpoint = _included(bundle)  # (3)
     indices = ", ".join(str(link.index) for link in links)
@@ -124,11 +128,12 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
 
     signed = _checkpoint(checkpoint, trust)  # (4)
     _made_for(signed.checkpoint.origin, links)
-    witnessed = _witnessed(signed, trust)
+    witnessed = _witnessed(signed, trust, now)
     passed(*_describe_checkpoint(signed, trust, witnessed))
 
     chain = chains.build(links)  # the links that (5) and (6) are about
-    _order(chain, signers, witnessed)  # (5)
+    chains.check_order(chain, witnessed)  # (5)
+    _check_revoked(signers, witnessed)
     passed(*_describe_order(chain))
 
     established = chains.check(chain, bundle)  # (6)
@@ -153,7 +158,7 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
         method=certificate.method.name,
         tensor_root=certificate.post.tensor_root,
         steps=tuple(steps),
-        limits=_limits(chain, established, given, trust),
+        limits=_limits(chain, links, established, given, witnessed),
     )
 
 
@@ -206,7 +211,8 @@ def _included(bundle: Bundle) -> bytes:
 
 def _checkpoint(data: bytes, trust: Trust) -> SignedCheckpoint:
     reason: LedgerError | None = None
-    for log in trust.logs:
+    claimed = data.split(b"\n", 1)[0]
+    for log in sorted(trust.logs, key=lambda log: log.origin.encode() != claimed):  # the one it claims to be, first
         try:
             return open_checkpoint(data, log_keys=log.keys, origin=log.origin, witness_keys=trust.witnesses)
         except LedgerError as error:
@@ -224,7 +230,7 @@ def _made_for(origin: str, links: Sequence[Link]) -> None:
             )
 
 
-def _witnessed(signed: SignedCheckpoint, trust: Trust) -> datetime | None:
+def _witnessed(signed: SignedCheckpoint, trust: Trust, now: datetime) -> datetime | None:
     """When a quorum of witnesses had seen the checkpoint; None if no witness is required."""
     if len(signed.cosigned) < trust.quorum:
         names = ", ".join(signed.cosigned) or "none"
@@ -235,45 +241,18 @@ def _witnessed(signed: SignedCheckpoint, trust: Trust) -> datetime | None:
         return None
     seconds = sorted(signed.cosigned.values())[trust.quorum - 1]
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        time = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise CheckpointError(f"the checkpoint is cosigned at an impossible time, {seconds}") from error
-
-
-def _order(chain: Chain, signers: Sequence[Signer], witnessed: datetime | None) -> None:
-    """Training before request before unlearning: by index, and by the times that statements give."""
-    requests = {link.digest: link for link in chain.requests}
-    before = chain.training
-    training = before.statement.predicate
-    assert isinstance(training, Training)
-    trained = parse_time(training.run.finished)
-    for link in chain.unlearnings:
-        certificate = link.statement.predicate
-        assert isinstance(certificate, Unlearning)
-        started = parse_time(certificate.run.started)
-        if link.index <= before.index:
-            raise OrderError(f"the certificate is entry {link.index}, before its parent at entry {before.index}")
-        if started < trained:
-            raise OrderError(
-                f"entry {link.index} states a start at {format_time(started)}, before its model was finished"
-            )
-        for digest in certificate.requests:
-            request = requests[digest]
-            predicate = request.statement.predicate
-            assert isinstance(predicate, Request)
-            if request.index <= chain.training.index:
-                raise OrderError(
-                    f"the request is entry {request.index}, before the training at entry {chain.training.index}"
-                )
-            if request.index >= link.index:
-                raise OrderError(f"the request is entry {request.index}, after the unlearning at entry {link.index}")
-            if parse_time(predicate.received) > started:
-                raise OrderError(f"the request at entry {request.index} was received after the unlearning began")
-        before, trained = link, parse_time(certificate.run.finished)
-    if witnessed is not None and trained > witnessed + CLOCK_SKEW:
-        raise OrderError(
-            f"the unlearning finished at {format_time(trained)}, after witnesses cosigned it at {witnessed}"
+    if time > now + CLOCK_SKEW:
+        raise CheckpointError(
+            f"the checkpoint is cosigned at {format_time(time)}, in the future (now {format_time(now)})"
         )
+    return time
+
+
+def _check_revoked(signers: Sequence[Signer], witnessed: datetime | None) -> None:
+    """A key that trust.toml calls revoked counts only for what witnesses saw before."""
     for signer in signers:
         if signer.revoked is not None and (witnessed is None or witnessed >= signer.revoked):
             raise RevokedKeyError(
@@ -294,7 +273,7 @@ def _matches(chain: Chain, bundle: Bundle, given: Given) -> list[str]:
     subjects = {
         subject.name: subject.sha256 for subject in chain.case.statement.subjects[1:] if subject.name != OMS_ROOT
     }
-    for name, digest in given.files.items():
+    for name, digest in given.files:
         if digest not in subjects.values():
             expected = subjects.get(name)
             reason = (
@@ -363,9 +342,8 @@ def _describe_checkpoint(signed: SignedCheckpoint, trust: Trust, witnessed: date
     if witnessed is None:
         lines.append("trust.toml asks for no witness")
     else:
-        lines.append(
-            f"{len(signed.cosigned)} of {trust.quorum} required witnesses cosigned it, by {format_time(witnessed)}"
-        )
+        names = ", ".join(sorted(signed.cosigned))
+        lines.append(f"cosigned by {names}; {trust.quorum} required, reached at {format_time(witnessed)}")
     return lines
 
 
@@ -382,7 +360,7 @@ def _describe_order(chain: Chain) -> list[str]:
             when = f"after it was due on {request.due}" if late else f"before it was due on {request.due}"
             lines.append(
                 f"request at entry {requests[digest].index} was answered by entry {link.index}, "
-                f"finished {certificate.run.finished}, {when}"
+                f"stated as finished {certificate.run.finished}, {when}"
             )
     return lines
 
@@ -406,19 +384,31 @@ def _describe_chain(chain: Chain, established: Established) -> list[str]:
     return lines
 
 
-def _limits(chain: Chain, established: Established, given: Given, trust: Trust) -> tuple[str, ...]:
+def _limits(
+    chain: Chain, links: Sequence[Link], established: Established, given: Given, witnessed: datetime | None
+) -> tuple[str, ...]:
     certificate = chain.case.statement.predicate
     assert isinstance(certificate, Unlearning)
     limits = [
         "That the computation took place as stated is the operator's word: no proof and no replay shows it.",
         "Nothing shows that the operator told the truth about the training data when it committed to them.",
-        "It speaks of these tensors, not of copies of the data or of the model elsewhere.",
+        "It speaks of these tensors, not of copies of the data or model elsewhere, nor of a record's double under another id.",
     ]
-    if not trust.quorum:
+    if witnessed is None:
         limits.append(
-            "No witness cosigned the log: it could show others another history, and every time is the operator's own."
+            "trust.toml asks for no witness: the log could show others another history, and every time is the operator's own."
         )
-    if not any(_is_about_records(link) for link in chain.requests):
+    else:
+        limits.append(
+            f"Times are the operator's own; witnesses show only that all was logged by {format_time(witnessed)}."
+        )
+    limits += [
+        f"Key {link.statement.predicate.keyid[:16]} was revoked as compromised at entry {link.index}: somebody else may have "
+        f"signed with it before."
+        for link in links
+        if isinstance(link.statement.predicate, KeyChange) and link.statement.predicate.reason == "compromised"
+    ]
+    if certificate.removed is None:
         limits.append(
             "The request is not about single records: what had to be forgotten is the operator's description."
         )
@@ -426,15 +416,12 @@ def _limits(chain: Chain, established: Established, given: Given, trust: Trust) 
         limits.append(
             "The bundle does not hold what it takes to recompute the retained set: its root is the operator's word."
         )
-    if not established.changes.changed and not established.changes.added and not established.changes.removed:
-        limits.append("The weights before and after are the same.")
+    limits += [f"The weights before and after entry {index} are the same." for index in established.unchanged]
     if given.weights is None:
         limits.append("The weights in use were not compared with the certificate: give them with --weights.")
     asked = _asked(chain)
     if certificate.removed is not None and certificate.removed.count < asked:
-        limits.append(
-            f"Only {certificate.removed.count} of the {asked} records requested were found in the training set and left out."
-        )
+        limits.append(f"The certificate names {certificate.removed.count} records as left out, {asked} were requested.")
     if not given.receipts:
         limits.append(
             "That the records left out are those requested is the operator's word, but to whoever holds a receipt (--receipt)."
@@ -448,7 +435,3 @@ def _asked(chain: Chain) -> int:
     assert isinstance(certificate, Unlearning)
     requests = (link.statement.predicate for link in chain.requests if link.digest in certificate.requests)
     return sum(request.forget.count for request in requests if isinstance(request, Request))
-
-
-def _is_about_records(link: Link) -> bool:
-    return isinstance(link.statement.predicate, Request) and link.statement.predicate.scope == "records"

@@ -12,6 +12,8 @@
 Opening a workspace reads no key; each is loaded when it is first needed.
 """
 
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from certify import passwords, vault
 from certify.envelope import Envelope, sign
 from certify.errors import StatementError, WorkspaceError
 from certify.keys import Algorithm, SigningKey
-from certify.statement import Statement, Training, Unlearning
+from certify.statement import Label, Origin, Statement, Training, Unlearning
 from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust, quoted
 from certify.vault import Vault
 from ledger.keyfile import is_encrypted
@@ -85,20 +87,36 @@ class Workspace:
         """Make keys, an empty log, an empty vault and the trust file in a new folder. ``password`` None: unencrypted keys."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise WorkspaceError(f"{path} exists and is not an empty folder")
+        _check_names(origin, issuer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))  # all of it or, after an error, nothing
+        try:
+            cls._make(made, origin, issuer, password, algorithm, post_quantum)
+            made.chmod(0o755)
+            made.rename(path)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+        return cls(path, password)
+
+    @staticmethod
+    def _make(
+        path: Path, origin: str, issuer: str, password: bytes | None, algorithm: Algorithm, post_quantum: bool
+    ) -> None:
         log_key = LogKey.generate(origin, post_quantum=post_quantum)
         issuer_key = SigningKey.generate(algorithm)
         keys = path / "keys"
-        keys.mkdir(parents=True, mode=0o700)
+        keys.mkdir(mode=0o700)
         log_key.save(keys / "log.pem", password)
         issuer_key.save(keys / "issuer.pem", password)
         secret = vault.create_key(keys / "vault.json", password)
-        Vault(path / "vault.db", secret).close()
+        Vault.create(path / "vault.db", secret).close()
         Log.create(path / "log.db", log_key, watermark=keys / "log.seen").close()
         trust = format_trust([TrustedLog(origin, log_key.verifier_keys)], [TrustedIssuer(issuer, issuer_key.public)])
-        (path / "trust.toml").write_text(trust, encoding="utf-8")
         config = f"version = 1\norigin = {quoted(origin)}\nissuer = {quoted(issuer)}\n"
-        (path / "certify.toml").write_text(config, encoding="utf-8")  # last: now it is a ledger
-        return cls(path, password)
+        for name, text in (("trust.toml", trust), ("certify.toml", config)):
+            (path / name).write_text(text, encoding="utf-8")
+            (path / name).chmod(0o644)
 
     def close(self) -> None:
         for name in ("log", "reader", "vault"):
@@ -116,7 +134,13 @@ class Workspace:
         """The log, open for appending."""
         path = self.path / "keys" / "log.pem"
         key = LogKey.load(path, self.origin, self.password_for(path))
-        return Log.open(self.path / "log.db", key, watermark=self.path / "keys" / "log.seen")
+        watermark = self.path / "keys" / "log.seen"
+        if not watermark.exists() or not watermark.stat().st_size:
+            raise WorkspaceError(
+                f"{watermark} is missing or empty: without it nobody notices a rollback of the log. Restore it, or compare "
+                f"'certify log checkpoint' with one that you kept, and write it to that file"
+            )
+        return Log.open(self.path / "log.db", key, watermark=watermark)
 
     @cached_property
     def reader(self) -> Log:
@@ -179,12 +203,18 @@ class Workspace:
         if name.isdecimal() and len(name) < 10 and (int(name) < self.reader.size() or len(name) < 4):
             return self.entry(int(name))
         self._index()
-        found = list(self.vault.notes(f"entry/{name}")) if len(name) >= 4 else []
+        is_digest = len(name) >= 4 and set(name) <= set("0123456789abcdef")
+        found = list(self.vault.notes(f"entry/{name}")) if is_digest else []
         if len(found) != 1:
             raise WorkspaceError(
                 f"{len(found) or 'no'} statements match {name!r}, expected one: give an index or more of the digest"
             )
-        return self.entry(found[0][1])
+        logged = self.entry(found[0][1])
+        if not logged.digest.startswith(name):
+            raise WorkspaceError(
+                f"the vault says that {name} is entry {logged.index}, which has digest {logged.digest}"
+            )
+        return logged
 
     def latest(self, kind: str) -> Logged:
         """The last statement of a kind."""
@@ -200,7 +230,7 @@ class Workspace:
             yield _logged(index, data)
 
     def model(self, root: str) -> Logged | None:
-        """The last training or unlearning statement whose model has this tensor root (hex)."""
+        """The first training or unlearning statement whose model has this tensor root (hex)."""
         self._index()
         index = self.vault.note(f"model/{root}")
         return None if index is None else self.entry(index)
@@ -234,8 +264,20 @@ class Workspace:
                 notes[f"kind/{logged.statement.kind}/{logged.index:012d}"] = logged.index
                 match logged.statement.predicate:
                     case Training(model=model) | Unlearning(post=model):
-                        notes[f"model/{model.tensor_root}"] = logged.index
+                        place = f"model/{model.tensor_root}"
+                        if place not in notes and self.vault.note(place) is None:  # the first counts: it is before most
+                            notes[place] = logged.index
             self.vault.put_notes(notes | {_INDEXED: end})
+
+
+def _check_names(origin: str, issuer: str) -> None:
+    """Refuse what no statement or trust file could hold, before anything is made."""
+    for what, name, type_ in (("origin", origin, Origin), ("issuer", issuer, Label)):
+        try:
+            name.encode()
+            msgspec.convert(name, type_)
+        except (UnicodeEncodeError, msgspec.ValidationError) as error:
+            raise WorkspaceError(f"not a name for the {what}: {name[:80]!r} ({error})") from error
 
 
 def _logged(index: int, data: bytes) -> Logged:

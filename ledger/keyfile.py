@@ -61,7 +61,7 @@ def _sync_folder(folder: Path) -> None:
 def read_private(path: Path) -> bytes:
     """The bytes of a secret file that nobody but its owner can read."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # no waiting at a pipe
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise KeyFileError(f"{path} is not a regular file")

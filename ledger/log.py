@@ -10,7 +10,7 @@ checkpoint, which has to carry our own signature. A process that made or checked
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -94,7 +94,10 @@ class Log:
         if mark is not None and mark.read() is not None:
             raise RolledBackError(f"the watermark {watermark} says that this key has signed a log already")
         empty = Checkpoint(key.name, 0, Frontier().root())
-        storage = Storage.create(path, key.sign(empty, int(clock())))
+        note = key.sign(empty, int(clock()))
+        storage = Storage.create(path, note)
+        if mark is not None:
+            mark.advance(note, empty)
         return cls(storage, key.verifier_keys, key, mark, clock)
 
     @classmethod
@@ -163,7 +166,8 @@ class Log:
         if fresh:
             self._remember(head)
             if self._watermark is not None:
-                self._watermark.advance(head.note, head.checkpoint)
+                with suppress(OSError):  # the entry is durable all the same, and a watermark may lag behind
+                    self._watermark.advance(head.note, head.checkpoint)
         new = set(fresh)
         return [Appended(index, head.note, i in new) for i, index in enumerate(indices)]
 

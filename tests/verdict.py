@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from certify import verifier
+from certify import chain
 from certify.bundle import Bundle
 from certify.errors import VerificationError
 from certify.trust import Trust
@@ -47,4 +47,4 @@ def nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-NO_ORDER = (verifier, "_order", nothing)
+NO_ORDER = (chain, "check_order", nothing)

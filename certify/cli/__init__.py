@@ -96,11 +96,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         from certify.cli.exit_codes import INTERRUPTED
 
-        click.echo("interrupted: nothing was left half-written", err=True)
+        click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:
         sys.exit(_report(error, as_json="--json" in arguments))
 

@@ -183,7 +183,10 @@ def _requested(
     if scope != "records":
         if not what or data or ids:
             raise InputError(f"a request about a {scope} is described with --what, and takes no --data or --id")
-        return {text: text.encode() for text in what}
+        try:
+            return {text: text.encode() for text in what}
+        except UnicodeEncodeError as error:
+            raise InputError(f"--what is not valid Unicode: {error}") from error
     if data is None or not ids or what:
         raise InputError("a request about records names them: give --data and --id (or --ids-file)")
     from certify.records import read_records

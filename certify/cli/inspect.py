@@ -146,14 +146,14 @@ def _lines(value: Any, indent: int = 0) -> list[str]:
     lines: list[str] = []
     for name, item in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(item, dict | list) and item:
-            lines += [f"{pad}{dim(str(name))}", *_lines(item, indent + 1)]
+            lines += [f"{pad}{dim(plain(str(name)))}", *_lines(item, indent + 1)]
         else:
-            lines.append(f"{pad}{dim(str(name))}  {_plain(item)}")
+            lines.append(f"{pad}{dim(plain(str(name)))}  {_plain(item)}")
     return lines
 
 
 def _plain(item: Any) -> str:
-    return plain(item if isinstance(item, str) else json.dumps(item)).replace("\n", "\\n")
+    return plain(item if isinstance(item, str) else json.dumps(item))
 
 
 @click.command()

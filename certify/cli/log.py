@@ -92,7 +92,7 @@ def prove(ledger: Path, entry: str, format_: str, output: Path | None, as_json: 
     else:
         text = proof.format().decode()
     if output is not None:
-        output.write_text(text)
+        output.write_text(text, encoding="utf-8")
     else:
         click.echo(text, nl=False)
 

@@ -27,7 +27,7 @@ def emit(as_json: bool, value: Any, *lines: str) -> None:
 
 def plain(text: str) -> str:
     """Text from elsewhere, so that it cannot move the cursor, change colours or turn the reading direction."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def good(text: str) -> str:
@@ -58,11 +58,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 200)
+    from rich.text import Text
+
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(Text, row))  # as it is, not as markup
     console.print(made)
 
 

@@ -71,7 +71,7 @@ def verify(
 
 def _given(weights: tuple[Path, ...], files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
     manifest = None
-    digests: dict[str, str] = {}
+    digests: list[tuple[str, str]] = []
     if weights:
         from certify.cli.options import read_weights
 
@@ -79,7 +79,7 @@ def _given(weights: tuple[Path, ...], files: tuple[Path, ...], receipts: tuple[P
     if files:
         from certify.files import sha256_file
 
-        digests = {file.name: sha256_file(file).hex() for file in files}
+        digests = [(file.name, sha256_file(file).hex()) for file in files]
     return Given(manifest, digests, tuple(read_file(file, MAX_RECEIPT_SIZE) for file in receipts))
 
 

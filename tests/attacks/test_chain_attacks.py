@@ -221,9 +221,9 @@ def test_weights_with_tensors_missing_or_more() -> None:
 
 
 def test_file_that_the_certificate_does_not_name() -> None:
-    refuse(CASE, MismatchError, "the certificate names no files", files={"model.safetensors": "0" * 64})
+    refuse(CASE, MismatchError, "the certificate names no files", files=[("model.safetensors", "0" * 64)])
     tensor_root = POST.root().hex()  # a root is no file's digest
-    refuse(CASE, MismatchError, "the certificate names no files", files={"model.safetensors": tensor_root})
+    refuse(CASE, MismatchError, "the certificate names no files", files=[("model.safetensors", tensor_root)])
 
 
 @pytest.mark.parametrize("position", [1, 4])

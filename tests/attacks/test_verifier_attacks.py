@@ -38,6 +38,7 @@ from ledger.proof import TlogProof
 from tests.cases import (
     LATER,
     NOW,
+    POST,
     PRE,
     Case,
     Witness,
@@ -45,6 +46,7 @@ from tests.cases import (
     operator,
     receipt,
     request,
+    revocation,
     run,
     stamp,
     training,
@@ -59,6 +61,7 @@ def shown(*entries: Entry) -> Bundle:
     return replace(BUNDLE, entries=tuple(sorted(entries, key=lambda entry: entry.index)))
 
 
+NO_REVOKED = (verifier, "_check_revoked", nothing)
 NO_INCLUSION = (TlogProof, "verify_inclusion", nothing)
 
 
@@ -395,7 +398,13 @@ def test_key_revoked_later_needs_witnesses() -> None:
     """Whoever stole the key can date what they sign as they please; only witnesses tell when it was logged."""
     a, b = Witness("witness.example/a"), Witness("witness.example/b")
     revoked = {"revoked": day(50)}
-    refuse(CASE, RevokedKeyError, "no quorum of witnesses shows", trust=CASE.trust(**revoked), without=[NO_ORDER])
+    refuse(
+        CASE,
+        RevokedKeyError,
+        "no quorum of witnesses shows",
+        trust=CASE.trust(**revoked),
+        without=[NO_REVOKED],
+    )
     seen = replace(CASE, cosigners=[(a, day(40)), (b, day(60))])
     assert accept(seen, CASE.trust(witnesses=[a, b], quorum=1, **revoked))
     for trust in (
@@ -519,8 +528,8 @@ def test_statements_logged_again_in_another_trusted_log() -> None:
 
 def test_fewer_records_left_out_than_requested_is_said() -> None:
     limits = accept(usual_case(positions=(1,))).limits
-    assert any("Only 1 of the 2 records requested" in limit for limit in limits)
-    assert not any("Only" in limit for limit in accept(CASE).limits)
+    assert any("names 1 records as left out, 2 were requested" in limit for limit in limits)
+    assert not any("were requested." in limit for limit in accept(CASE).limits)
 
 
 def test_other_records_left_out_than_requested_is_not_claimed_away() -> None:
@@ -531,3 +540,33 @@ def test_other_records_left_out_than_requested_is_not_claimed_away() -> None:
     assert any("the operator's word, but to whoever holds a receipt" in limit for limit in report.limits)
     with pytest.raises(MismatchError, match="not among those"):
         verify(case.data(), case.trust(), now=NOW, given=Given(receipts=[receipt().to_json()]))
+
+
+def test_weights_from_before_an_unlearning_come_back() -> None:
+    """A second certificate leads back to the weights that still hold what the first one forgot."""
+    case = usual_case()
+    first = Envelope.parse(case.entries[case.shown[2]])
+    asked = case.say(request((5,)))
+    case.certify(first, asked, positions=(5,), gone=(1, 4), pre=POST, post=PRE, run=run(21, 22))
+    refuse(case, ChainError, "goes back to weights from before")
+
+
+def test_cosignatures_of_the_future() -> None:
+    witnesses = [Witness("w0.example"), Witness("w1.example")]
+    case = usual_case()
+    case.cosigners = [(witness, day(400)) for witness in witnesses]
+    refuse(case, CheckpointError, "in the future", trust=case.trust(witnesses=witnesses, quorum=2))
+
+
+def test_request_received_before_the_model_was_trained() -> None:
+    """The operator knew of it when it committed to its data, whatever the order in the log."""
+    case = usual_case(says_request=lambda: request(received=stamp(0)))
+    refuse(case, OrderError, "before the model was trained")
+
+
+def test_compromised_key_is_named() -> None:
+    case = usual_case()
+    case.say(revocation(case.operator.key, effective=stamp(30)))
+    report = accept(case)
+    assert any("compromised" in line for line in report.steps[1].established)
+    assert any("revoked as compromised" in limit for limit in report.limits)

@@ -213,7 +213,7 @@ def test_files_become_subjects_and_have_to_hold_the_model(workspace: Workspace, 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digests["model.safetensors"] == digest
     assert digests[OMS_ROOT] == hashlib.sha256(bytes.fromhex(digest)).hexdigest()
-    report = check(run, tmp_path, Given(files={"renamed.safetensors": digest}))
+    report = check(run, tmp_path, Given(files=[("renamed.safetensors", digest)]))
     assert any("renamed.safetensors" in line for line in report.steps[8].established)
 
 
@@ -275,7 +275,7 @@ def test_class_scope_has_no_record_sets_and_says_so(workspace: Workspace, tmp_pa
 def test_unchanged_weights_are_certified_with_that_limit(workspace: Workspace, tmp_path: Path) -> None:
     model, _ = train(workspace)
     run = forget(workspace, model, ask(workspace, IDS[0]), lambda model: None)
-    assert "The weights before and after are the same." in check(run, tmp_path).limits
+    assert "The weights before and after entry 2 are the same." in check(run, tmp_path).limits
 
 
 def test_seeds_default_to_torchs_and_times_are_in_order(workspace: Workspace) -> None:

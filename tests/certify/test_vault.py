@@ -22,7 +22,7 @@ KEY = bytes(range(32))
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Iterator[Vault]:
-    vault = Vault(tmp_path / "vault.db", KEY)
+    vault = Vault.create(tmp_path / "vault.db", KEY)
     yield vault
     vault.close()
 
@@ -217,4 +217,9 @@ def test_damaged_key_file_is_refused(tmp_path: Path, fields: object) -> None:
 def test_what_is_not_a_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "vault.db").write_bytes(os.urandom(5000))
     with pytest.raises(WorkspaceError, match="failed"):
+        Vault(tmp_path / "vault.db", KEY).leaves("0" * 64)
+
+
+def test_a_vault_that_is_gone_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no vault"):
         Vault(tmp_path / "vault.db", KEY)

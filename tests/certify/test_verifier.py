@@ -92,10 +92,10 @@ def test_limits_say_what_was_not_looked_at() -> None:
     assert "--weights" not in limits(weights=POST)
     assert "--receipt" in limits()
     assert "--receipt" not in limits(receipts=[receipt().to_json()])
-    assert "No witness" in limits()
+    assert "asks for no witness" in limits()
     witness = Witness("witness.example")
     seen = replace(CASE, cosigners=[(witness, day(30))])
-    assert "No witness" not in limits(seen, CASE.trust(witnesses=[witness], quorum=1))
+    assert "asks for no witness" not in limits(seen, CASE.trust(witnesses=[witness], quorum=1))
 
 
 def test_without_leaves_the_retained_set_is_the_operators_word() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from certify.errors import WorkspaceError
+from certify.errors import CertifyError, WorkspaceError
 from certify.request import file_request, shred_request
 from certify.trust import Trust
 from certify.workspace import Workspace
@@ -185,3 +185,32 @@ def test_only_requests_can_be_shredded(workspace: Workspace) -> None:
     other = type(request)(0, request.envelope, training())
     with pytest.raises(WorkspaceError, match="expected a request"):
         shred_request(workspace, other)
+
+
+def test_a_failed_init_leaves_nothing(tmp_path: Path) -> None:
+    for origin, issuer in (("a b", "x"), ("a" * 300, "x"), ("a", "\udcff"), ("a", "")):
+        with pytest.raises(WorkspaceError, match="not a name"):
+            Workspace.init(tmp_path / "new", origin=origin, issuer=issuer, password=None)
+    with pytest.raises(LedgerError):
+        Workspace.init(tmp_path / "new", origin="a", issuer="x", password=b"")
+    assert list(tmp_path.iterdir()) == []
+    Workspace.init(tmp_path / "new", origin="a", issuer="x", password=None)
+
+
+def test_a_missing_watermark_stops_appends_and_not_reads(workspace: Workspace) -> None:
+    ask(workspace)
+    workspace.close()
+    (workspace.path / "keys" / "log.seen").unlink()
+    again = Workspace(workspace.path)
+    with pytest.raises(WorkspaceError, match="missing or empty"):
+        ask(again, "b")
+    (workspace.path / "keys" / "log.seen").write_bytes(again.reader.checkpoint())
+    assert again.reader.size() == 1
+
+
+def test_what_cannot_be_stated_leaves_nothing_in_the_vault(workspace: Workspace) -> None:
+    with pytest.raises(CertifyError):
+        file_request(workspace, {"a": b"x"}, ground="g" * 300)
+    with sqlite3.connect(workspace.path / "vault.db") as database:
+        assert database.execute("SELECT count(*) FROM openings").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM trees").fetchone() == (0,)

@@ -46,6 +46,8 @@ def make_files(folder: Path) -> None:
     save_file(model, folder / "model.safetensors")
     model["head.weight"] += 1
     save_file(model, folder / "forgot.safetensors")
+    model["head.weight"] += 1
+    save_file(model, folder / "later.safetensors")
 
 
 @pytest.fixture(scope="session")

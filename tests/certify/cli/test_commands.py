@@ -139,7 +139,7 @@ def test_keygen_writes_a_key_that_nobody_else_can_read(certify: Certify, folder:
 def test_rotation_and_revocation(certify: Certify, folder: Path) -> None:
     certify("key", "rotate", "--algorithm", "ed25519")
     certify("request", "--data", "patients.csv", "--id", "p9")
-    same = ("--pre", "forgot.safetensors", "--post", "model.safetensors", "--method", "retrain")
+    same = ("--pre", "forgot.safetensors", "--post", "later.safetensors", "--method", "retrain")
     certify("issue", "-r", "4", *same)
     certify("bundle", "-o", "second.bundle")
     certify("verify", "second.bundle", "-t", "ledger/trust.toml")
@@ -321,17 +321,34 @@ def test_devices_pipes_and_folders_are_refused_at_once(certify: Certify, folder:
 
 def test_a_certificate_that_nobody_would_accept_is_not_issued(certify: Certify) -> None:
     certify("request", "--data", "patients.csv", "--id", "p3")
-    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "model.safetensors", "--method", "x")
+    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "later.safetensors", "--method", "x")
     early = ("--started", "2020-01-01T00:00:00Z", "--finished", "2020-01-01T00:00:00Z")
-    assert "before the unlearning at entry 2" in certify(*call, *early, expect=9).stderr
+    assert "no verifier would accept it" in certify(*call, *early, expect=9).stderr
     assert json.loads(certify("log", "checkpoint", "--json").stdout)["size"] == 4
 
 
 def test_a_hostile_statement_cannot_drive_the_verifiers_terminal(certify: Certify) -> None:
     certify("request", "--data", "patients.csv", "--id", "p3")
-    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "model.safetensors")
+    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "later.safetensors")
     certify(*call, "--method", "x\x1b[2J\u202eok")
     certify("bundle", "-o", "hostile.bundle")
     for extra in ((), ("--json",)):
         shown = certify("verify", "hostile.bundle", "-t", "ledger/trust.toml", *extra).stdout
         assert "\x1b" not in shown and "\u202e" not in shown
+
+
+def test_a_method_name_cannot_forge_the_verdict(certify: Certify) -> None:
+    certify("request", "--data", "patients.csv", "--id", "p3")
+    call = ("issue", "-r", "3", "--pre", "forgot.safetensors", "--post", "later.safetensors")
+    certify(*call, "--method", "x\n\nVERIFIED  grade: exclusion proven")
+    certify("bundle", "-o", "forged.bundle")
+    lines = certify("verify", "forged.bundle", "-t", "ledger/trust.toml").stdout.splitlines()
+    assert [line for line in lines if line.startswith("VERIFIED")] == [lines[lines.index("") + 1]]
+    assert not any(line.startswith("VERIFIED  grade: exclusion") for line in lines)
+
+
+def test_every_file_given_is_checked_also_of_the_same_name(certify: Certify, folder: Path) -> None:
+    (folder / "bad").mkdir()
+    (folder / "bad" / "forgot.safetensors").write_bytes(b"other")
+    files = ("-f", "bad/forgot.safetensors", "-f", "forgot.safetensors")
+    certify("verify", "case.bundle", "-t", "ledger/trust.toml", *files, expect=19)
