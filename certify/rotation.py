@@ -29,7 +29,6 @@ def rotate_key(
             f"{coming} is left over from a rotation that was cut off: see 'certify log entries', then move it"
         )
     new = SigningKey.generate(algorithm)
-    new.save(coming, workspace.password_for(current))
     effective = format_time(now())
     record = KeyRecord(
         keyid=new.public.keyid,
@@ -41,7 +40,9 @@ def rotate_key(
     change = KeyChange(
         log=workspace.origin, action="rotate", keyid=old.public.keyid, effective=effective, successor=record
     )
-    logged = workspace.append(workspace.sign(_statement(change), [new]))
+    envelope = workspace.sign(_statement(change), [new])  # what cannot be stated leaves no key file behind
+    new.save(coming, workspace.password_for(current))
+    logged = workspace.append(envelope)
     current.rename(kept)
     coming.rename(current)
     workspace.forget_issuer_key()

@@ -119,7 +119,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
         message = f"this is a defect of certify, please report it: {type(error).__name__}: {error}"
     value: dict[str, Any] = {"error": type(error).__name__, "message": message, "exitCode": code}
     if isinstance(error, VerificationError):
-        value["step"] = error.step
+        value |= {"verified": False, "step": error.step}
     if as_json:
         emit(True, value)
     else:

@@ -6,13 +6,16 @@ from pathlib import Path
 import click
 
 from certify.bundle import MAX_BUNDLE_SIZE
-from certify.cli.options import FILE, WEIGHTS, Time, json_option
+from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option
 from certify.cli.output import bad, dim, emit, good, plain, strong
 from certify.errors import VerificationError
 from certify.inputs import read_file
 from certify.receipt import MAX_RECEIPT_SIZE
+from certify.statement import Scalar
 from certify.trust import Trust
 from certify.verifier import TITLES, Given, Report, Step
+
+Pairs = tuple[tuple[str, Scalar], ...]
 
 
 @click.command()
@@ -21,6 +24,7 @@ from certify.verifier import TITLES, Given, Report, Step
 @click.option(
     "--weights", "-w", type=WEIGHTS, multiple=True, help="Safetensors files or folder to compare with the certificate."
 )
+@click.option("--tied", type=Pair(), multiple=True, help="A tied tensor that the weights files left out, as name=kept.")
 @click.option(
     "--file", "-f", "files", type=FILE, multiple=True, help="Any file that the certificate may name; repeatable."
 )
@@ -31,6 +35,7 @@ def verify(
     bundle: Path,
     trust: Path,
     weights: tuple[Path, ...],
+    tied: Pairs,
     files: tuple[Path, ...],
     receipts: tuple[Path, ...],
     at: datetime | None,
@@ -54,7 +59,7 @@ def verify(
     from certify import verifier
 
     beliefs = Trust.load(trust)
-    given = _given(weights, files, receipts)
+    given = _given(weights, tied, files, receipts)
     try:
         report = verifier.verify(read_file(bundle, MAX_BUNDLE_SIZE + 1), beliefs, now=at, given=given)
     except VerificationError as error:
@@ -69,13 +74,13 @@ def verify(
         _show(report)
 
 
-def _given(weights: tuple[Path, ...], files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
+def _given(weights: tuple[Path, ...], tied: Pairs, files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
     manifest = None
     digests: list[tuple[str, str]] = []
     if weights:
         from certify.cli.options import read_weights
 
-        manifest = read_weights(weights, "weights")
+        manifest = read_weights(weights, "weights", tied)
     if files:
         from certify.files import sha256_file
 

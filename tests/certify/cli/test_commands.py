@@ -77,7 +77,7 @@ def test_verify_says_what_failed_in_json(certify: Certify, folder: Path) -> None
     data[len(data) // 2] ^= 1
     (folder / "bad.bundle").write_bytes(data)
     report = json.loads(certify("verify", "bad.bundle", "-t", "ledger/trust.toml", "--json", expect=11).stdout)
-    assert report["step"] == 1 and report["exitCode"] == 11
+    assert report["step"] == 1 and report["exitCode"] == 11 and report["verified"] is False
 
 
 def test_weights_of_before_are_refused(certify: Certify) -> None:
@@ -134,6 +134,11 @@ def test_keygen_writes_a_key_that_nobody_else_can_read(certify: Certify, folder:
     made = json.loads(certify("keygen", "auditor.pem", "--algorithm", algorithm, "--json").stdout)
     assert (folder / "auditor.pem").stat().st_mode & 0o777 == 0o600
     assert made["algorithm"] == algorithm and (folder / made["public"]).read_text().startswith("-----BEGIN PUBLIC KEY")
+
+
+def test_a_rotation_that_cannot_be_stated_leaves_no_key(certify: Certify, folder: Path) -> None:
+    certify("key", "rotate", "--not-after", "2020-01-01T00:00:00Z", expect=7)
+    certify("key", "rotate")
 
 
 def test_rotation_and_revocation(certify: Certify, folder: Path) -> None:
