@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from certify.cli.options import WEIGHTS, Pair, json_option, ledger_option, read_weights, weight_files
-from certify.cli.output import dim, emit, fields, plain, strong, table
+from certify.cli.output import dim, emit, fields, plain, progress, strong, table
 from certify.errors import CertifyError, InputError
 from certify.inputs import read_file
 from certify.statement import Scalar
@@ -225,7 +225,9 @@ def digest(
         return
     if manifest is not None:
         manifest.write_bytes(made.to_json())
-    files = hash_files(weight_files(paths))
+    listed = weight_files(paths)
+    with progress("hashing files", sum(path.stat().st_size for path in listed)) as update:
+        files = hash_files(listed, progress=update)
     value = {
         "tensorRoot": made.root().hex(),
         "tensors": len(made.tensors),

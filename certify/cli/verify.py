@@ -7,7 +7,7 @@ import click
 
 from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option
-from certify.cli.output import bad, dim, emit, good, plain, strong
+from certify.cli.output import bad, dim, emit, good, plain, progress, strong
 from certify.errors import VerificationError
 from certify.inputs import read_file
 from certify.receipt import MAX_RECEIPT_SIZE
@@ -84,7 +84,9 @@ def _given(weights: tuple[Path, ...], tied: Pairs, files: tuple[Path, ...], rece
     if files:
         from certify.files import sha256_file
 
-        digests = [(file.name, sha256_file(file).hex()) for file in files]
+        for file in files:
+            with progress(f"hashing {file.name}", file.stat().st_size) as update:
+                digests.append((file.name, sha256_file(file, update).hex()))
     return Given(manifest, digests, tuple(read_file(file, MAX_RECEIPT_SIZE) for file in receipts))
 
 
