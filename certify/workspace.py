@@ -218,11 +218,11 @@ class Workspace:
 
     def latest(self, kind: str) -> Logged:
         """The last statement of a kind."""
-        for index in reversed(range(self.reader.size())):
-            logged = self.entry(index)
-            if logged.statement.kind == kind:
-                return logged
-        raise WorkspaceError(f"no {kind} statement in the ledger {self.path}")
+        self._index()
+        indices = [index for _, index in self.vault.notes(f"kind/{kind}/")]
+        if not indices:
+            raise WorkspaceError(f"no {kind} statement in the ledger {self.path}")
+        return self.entry(indices[-1])
 
     def statements(self, first: int = 0, end: int | None = None) -> Iterator[Logged]:
         """The statements in the log, in order."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ledger.errors import EntryTooLargeError, MalformedError
-from ledger.merkle import HASH_SIZE, Range, complete_subtrees, fold, root
+from ledger.merkle import Range, complete_subtrees, fold, root
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
@@ -82,13 +82,6 @@ def tiles_of(size: int) -> Iterator[Tile]:
         for index in range((count + TILE_WIDTH - 1) // TILE_WIDTH):
             yield tile_at(level, index, size)
         level += 1
-
-
-def split_tile(tile: Tile, data: bytes) -> list[bytes]:
-    """The hashes in a tile's bytes."""
-    if len(data) != tile.width * HASH_SIZE:
-        raise MalformedError(f"{tile.path()} has {len(data)} bytes, expected {tile.width * HASH_SIZE}")
-    return [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]
 
 
 def format_bundle(entries: Sequence[bytes]) -> bytes:
