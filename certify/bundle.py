@@ -3,10 +3,15 @@
 ::
 
     README.txt                             what this is, in plain words (always the same text)
+    circuits/<digest>.json                 what a circuit proves, and the digests of what it is made of
+    circuits/<digest>.settings             its settings, <digest>.vk its verification key
     datasets/<root>.leaves                 leaf hashes of the training dataset, 32 bytes each
     entries/<index, 12 digits>.dsse.json   a signed statement, the exact bytes that were logged
     entries/<index, 12 digits>.tlog-proof  its inclusion proof with the checkpoint
+    points/<digest>.points                 commitments, 32 bytes each
+    proofs/<digest>.proof                  zero-knowledge proofs
     removed/<digest>.json                  positions of the leaves that a certificate's run left out
+    srs/<digest>.srs                       the reference string's first powers, 516 bytes
     tensors/<root>.json                    manifest of a model: name, dtype, shape and hash of each tensor
 
 Members are stored, not compressed, in the order of their names, without times or attributes: the same case gives the same
@@ -20,8 +25,9 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -30,14 +36,18 @@ import msgspec
 from certify.digest import Manifest
 from certify.envelope import MAX_ENVELOPE_SIZE, Envelope
 from certify.errors import BundleError, CertifyError, InputError
-from certify.statement import MAX_INTEGER
-from certify.wire import canonical
+from certify.fields import MAX_INTEGER
+from certify.wire import canonical, decode
+from certify.zk import CircuitDescription
 from ledger.errors import LedgerError
 from ledger.proof import TlogProof
 
 MAX_BUNDLE_SIZE = 256 << 20
 MAX_MEMBERS = 4096
 MAX_POSITIONS_SIZE = 32 << 20
+MAX_CIRCUIT_SIZE = 1 << 16
+_BY_CONTENT = (("points", "points"), ("proofs", "proof"), ("srs", "srs"))
+"""Folders of members that go by their SHA-256, and what their names end in."""
 Position = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 README = """\
@@ -55,6 +65,8 @@ entries/    signed statements (DSSE envelopes with in-toto statements) and their
 tensors/    for each model: name, type, shape and hash of every tensor
 datasets/   salted hashes of the training records: they identify nobody
 removed/    which of these were left out
+points/     commitments to data, weights and what must be forgotten, for zero-knowledge proofs
+proofs/     these proofs; circuits/ says what they prove, srs/ is the reference string they were made with
 """
 
 _INDEX = r"(?P<index>[0-9]{12})"
@@ -63,6 +75,8 @@ _MEMBER = re.compile(
     rf"README\.txt|entries/{_INDEX}\.(?P<entry>dsse\.json|tlog-proof)"
     rf"|(?:(?P<tensors>tensors)|(?P<removed>removed))/{_DIGEST.replace('digest', 'json')}\.json"
     rf"|datasets/{_DIGEST.replace('digest', 'leaves')}\.leaves"
+    rf"|circuits/{_DIGEST.replace('digest', 'circuit')}\.(?P<part>json|settings|vk)"
+    + "".join(rf"|{folder}/{_DIGEST.replace('digest', folder)}\.{suffix}" for folder, suffix in _BY_CONTENT)
 )
 
 _LOCAL = struct.Struct("<8sH8xLLHH")
@@ -84,13 +98,29 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitFiles:
+    """A circuit's description with its settings and verification key, which have the digests that it names."""
+
+    description: CircuitDescription
+    settings: bytes
+    vk: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
-    """The parts of a case. ``entries`` in the log's order; the others by root or digest (hex)."""
+    """The parts of a case. ``entries`` in the log's order; the others by root or digest (hex).
+
+    ``circuits``, ``points``, ``proofs`` and ``srs`` have the digests that they go by, which is all that was checked.
+    """
 
     entries: tuple[Entry, ...]
     manifests: Mapping[str, Manifest]
     leaves: Mapping[str, bytes]
     removed: Mapping[str, tuple[int, ...]]
+    circuits: Mapping[str, CircuitFiles] = field(default_factory=dict)
+    points: Mapping[str, bytes] = field(default_factory=dict)
+    proofs: Mapping[str, bytes] = field(default_factory=dict)
+    srs: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         members = {"README.txt": README.encode()}
@@ -103,6 +133,13 @@ class Bundle:
             members[f"datasets/{root}.leaves"] = leaves
         for digest, positions in self.removed.items():
             members[f"removed/{digest}.json"] = canonical(list(positions), what="positions", error=BundleError)
+        for digest, circuit in self.circuits.items():
+            members[f"circuits/{digest}.json"] = circuit.description.to_json()
+            members[f"circuits/{digest}.settings"] = circuit.settings
+            members[f"circuits/{digest}.vk"] = circuit.vk
+        for folder, suffix in _BY_CONTENT:
+            for digest, content in getattr(self, folder).items():
+                members[f"{folder}/{digest}.{suffix}"] = content
         return _zip(sorted(members.items()))
 
     @classmethod
@@ -115,6 +152,8 @@ class Bundle:
         manifests: dict[str, Manifest] = {}
         leaves: dict[str, bytes] = {}
         removed: dict[str, tuple[int, ...]] = {}
+        circuits: dict[str, dict[str, bytes]] = {}
+        by_content: dict[str, dict[str, bytes]] = {folder: {} for folder, _ in _BY_CONTENT}
         for name, content in members.items():
             match = _MEMBER.fullmatch(name)
             assert match is not None  # _unzip has seen to it
@@ -126,11 +165,46 @@ class Bundle:
                 elif match["removed"]:
                     positions = _positions(content)
                     removed[match["json"]] = tuple(positions)
-                else:
+                elif match["leaves"]:
                     leaves[match["leaves"]] = content
+                elif match["part"]:
+                    circuits.setdefault(match["circuit"], {})[match["part"]] = content
+                else:
+                    [folder] = [folder for folder, _ in _BY_CONTENT if match[folder]]
+                    _check_content(match[folder], content)
+                    by_content[folder][match[folder]] = content
             except CertifyError as error:
                 raise BundleError(f"{name}: {error}") from error
-        return cls(tuple(_entry(index, parts) for index, parts in sorted(entries.items())), manifests, leaves, removed)
+        return cls(
+            tuple(_entry(index, parts) for index, parts in sorted(entries.items())),
+            manifests,
+            leaves,
+            removed,
+            {digest: _circuit(digest, parts) for digest, parts in circuits.items()},
+            **by_content,
+        )
+
+
+def _check_content(digest: str, content: bytes) -> None:
+    found = sha256(content).hexdigest()
+    if found != digest:
+        raise BundleError(f"expected content of SHA-256 {digest}, it has {found}")
+
+
+def _circuit(digest: str, parts: Mapping[str, bytes]) -> CircuitFiles:
+    if set(parts) != {"json", "settings", "vk"}:
+        raise BundleError(f"circuit {digest[:16]} has only {', '.join(sorted(parts))}, expected json, settings and vk")
+    what = f"the description of circuit {digest[:16]}"
+    description = decode(parts["json"], CircuitDescription, limit=MAX_CIRCUIT_SIZE, what=what, error=BundleError)
+    if description.digest != digest:
+        raise BundleError(f"{what} has SHA-256 {description.digest}")
+    for name, stated in (("settings", description.settings), ("vk", description.vk)):
+        found = sha256(parts[name]).hexdigest()
+        if found != stated:
+            raise BundleError(
+                f"the {name} of circuit {digest[:16]} have SHA-256 {found}, its description says {stated}"
+            )
+    return CircuitFiles(description, parts["settings"], parts["vk"])
 
 
 def _positions(content: bytes) -> list[int]:

@@ -121,6 +121,25 @@ class ChainError(VerificationError):
     exit_code = 16
 
 
+class ProofRefusedError(VerificationError):
+    """Step 7: a zero-knowledge proof does not hold, or not for what the ledger committed to."""
+
+    step = 7
+    exit_code = 17
+
+
+class UnacceptedCircuitError(ProofRefusedError):
+    """Step 7: ``trust.toml`` accepts no such circuit, and no trusted auditor has built it."""
+
+    exit_code = 27
+
+
+class DevelopmentSrsError(ProofRefusedError):
+    """Step 7: the reference string is not the ceremony's, so that somebody may be able to forge proofs."""
+
+    exit_code = 28
+
+
 class MismatchError(VerificationError):
     """Step 9: the weights, files or receipt given are not those of the certificate."""
 

@@ -13,13 +13,28 @@ import msgspec
 from msgspec import Meta
 
 from certify.errors import StatementError
+from certify.fields import (
+    MAX_INTEGER,
+    Base64,
+    Commit,
+    Count,
+    Decimal,
+    Digest,
+    Label,
+    Origin,
+    Record,
+    RunId,
+    Scalar,
+    Text,
+    Time,
+)
 from certify.times import parse_time
 from certify.wire import canonical, check_depth
+from certify.zk import CircuitDescription, Commitments, Evidence
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREFIX = "urn:unlearning-ledger:"
 MAX_PAYLOAD_SIZE = 65_535
-MAX_INTEGER = 2**53 - 1
 
 TENSOR_ROOT = "tensor-root/v1"
 """Name of the subject whose sha256 is a tensor root."""
@@ -27,34 +42,21 @@ OMS_ROOT = "oms-root/v1"
 """Name of the subject whose sha256 is an OpenSSF model-signing root."""
 FORGET_ROOT = "forget-root/v1"
 PUBLIC_KEY = "public-key/v1"
+CIRCUIT = "circuit/v1"
+"""Name of the subject whose sha256 is a circuit description's."""
 
-_END = r"$(?!\n)"  # Python's $ also matches before a last line feed
-Digest = Annotated[str, Meta(pattern=f"^[0-9a-f]{{64}}{_END}", description="SHA-256, lower-case hex")]
-RunId = Annotated[str, Meta(pattern=f"^[0-9a-f]{{32}}{_END}", description="128 random bits, hex")]
-Time = Annotated[str, Meta(pattern=f"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z{_END}")]
-Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Decimal = Annotated[str, Meta(pattern=f"^(0|-?[1-9][0-9]{{0,39}}){_END}", description="an integer of any size")]
-Origin = Annotated[str, Meta(pattern=rf"^[^\s+]{{1,256}}{_END}", description="name of a log")]
-Label = Annotated[str, Meta(min_length=1, max_length=256)]
-Text = Annotated[str, Meta(max_length=4096)]
-Base64 = Annotated[str, Meta(pattern=f"^[A-Za-z0-9+/]+={{0,2}}{_END}", max_length=8192)]
-Scalar = bool | int | float | Text | None
 Parameters = dict[Label, Scalar | list[Scalar]]
 
 Scope = Literal["records", "subject", "class", "concept", "client"]
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
-    """Frozen, strict, camelCase in JSON, absent rather than null."""
-
-
-class DigestSet(_Record, frozen=True):
+class DigestSet(Record, frozen=True):
     """in-toto's digest set, of one digest."""
 
     sha256: Digest
 
 
-class Subject(_Record, frozen=True):
+class Subject(Record, frozen=True):
     """Something that a statement is about, found by its digest."""
 
     name: Label
@@ -65,14 +67,14 @@ class Subject(_Record, frozen=True):
         return self.digest.sha256
 
 
-class Tree(_Record, frozen=True):
+class Tree(Record, frozen=True):
     """A Merkle tree over salted record commitments: its root and how many records it has."""
 
     root: Digest
     count: Count
 
 
-class Model(_Record, frozen=True):
+class Model(Record, frozen=True):
     """A model's weights: tensor root v1, the number of its tensors and their bytes."""
 
     tensor_root: Digest
@@ -80,14 +82,14 @@ class Model(_Record, frozen=True):
     bytes: Decimal
 
 
-class Code(_Record, frozen=True):
+class Code(Record, frozen=True):
     """The git commit that ran; ``modified`` if the working tree differed from it."""
 
-    commit: Annotated[str, Meta(pattern=f"^[0-9a-f]{{40,64}}{_END}")]
+    commit: Commit
     modified: bool
 
 
-class Environment(_Record, frozen=True):
+class Environment(Record, frozen=True):
     """What may affect the bits of a result: versions, threads, determinism flags, device, code."""
 
     python: Label
@@ -99,7 +101,7 @@ class Environment(_Record, frozen=True):
     code: Code | None = None
 
 
-class Run(_Record, frozen=True):
+class Run(Record, frozen=True):
     """One execution. ``started`` and ``finished`` are the operator's clock."""
 
     id: RunId
@@ -107,7 +109,7 @@ class Run(_Record, frozen=True):
     finished: Time
 
 
-class Method(_Record, frozen=True):
+class Method(Record, frozen=True):
     """How weights came about: the name of a recipe or unlearning method, its parameters and its seeds."""
 
     name: Label
@@ -115,7 +117,7 @@ class Method(_Record, frozen=True):
     seeds: list[Decimal] = []
 
 
-class Base(_Record, frozen=True):
+class Base(Record, frozen=True):
     """A model that training started from."""
 
     name: Label
@@ -123,7 +125,7 @@ class Base(_Record, frozen=True):
     licence: Label | None = None
 
 
-class Training(_Record, frozen=True):
+class Training(Record, frozen=True):
     """``training/v1``: what a model was trained on and how, logged before anybody asks to be forgotten.
 
     ``log``, here and in the others, is the origin of the log that the statement is made for: it counts in no other.
@@ -137,9 +139,10 @@ class Training(_Record, frozen=True):
     environment: Environment
     base: list[Base] = []
     metrics: dict[Label, float] = {}
+    zk: Commitments | None = None
 
 
-class Request(_Record, frozen=True):
+class Request(Record, frozen=True):
     """``request/v1``: what must be forgotten, as a commitment that only its opening links to anybody."""
 
     log: Origin
@@ -148,9 +151,10 @@ class Request(_Record, frozen=True):
     ground: Label
     received: Time
     due: Time
+    zk: Commitments | None = None
 
 
-class Changes(_Record, frozen=True):
+class Changes(Record, frozen=True):
     """How many tensors differ between the models before and after."""
 
     changed: Count
@@ -159,7 +163,7 @@ class Changes(_Record, frozen=True):
     removed: Count
 
 
-class Unlearning(_Record, frozen=True):
+class Unlearning(Record, frozen=True):
     """``unlearning/v1``, the certificate: these weights came from those by this method, to answer these requests.
 
     ``parent`` is the statement (training or unlearning) whose model was the starting point, ``requests`` those answered, each
@@ -179,9 +183,10 @@ class Unlearning(_Record, frozen=True):
     removed: Tree | None = None
     retained: Tree | None = None
     metrics: dict[Label, float] = {}
+    evidence: Evidence | None = None
 
 
-class KeyRecord(_Record, frozen=True):
+class KeyRecord(Record, frozen=True):
     """A statement key and the time in which it may sign."""
 
     keyid: Digest
@@ -191,7 +196,7 @@ class KeyRecord(_Record, frozen=True):
     not_after: Time | None = None
 
 
-class KeyChange(_Record, frozen=True):
+class KeyChange(Record, frozen=True):
     """``key/v1``: a key hands over to ``successor`` (signed by both) or is revoked (signed by itself)."""
 
     log: Origin
@@ -202,11 +207,20 @@ class KeyChange(_Record, frozen=True):
     reason: Literal["scheduled", "superseded", "compromised", "retired"] = "scheduled"
 
 
-Predicate = Training | Request | Unlearning | KeyChange
+class Circuit(Record, frozen=True):
+    """``circuit/v1``: whoever signs has built this circuit from its description, and got these keys."""
+
+    log: Origin
+    circuit: CircuitDescription
+    built: Time
+
+
+Predicate = Training | Request | Unlearning | Circuit | KeyChange
 PREDICATES: dict[str, type[Predicate]] = {
     PREFIX + "training/v1": Training,
     PREFIX + "request/v1": Request,
     PREFIX + "unlearning/v1": Unlearning,
+    PREFIX + "circuit/v1": Circuit,
     PREFIX + "key/v1": KeyChange,
 }
 _TYPE_OF: dict[type[Any], str] = {predicate: type_ for type_, predicate in PREDICATES.items()}
@@ -232,7 +246,7 @@ class Statement(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """``training``, ``request``, ``unlearning`` or ``key``."""
+        """``training``, ``request``, ``unlearning``, ``circuit`` or ``key``."""
         return self.type.removeprefix(PREFIX).removesuffix("/v1")
 
     def payload(self) -> bytes:
@@ -294,6 +308,9 @@ def _check(statement: Statement) -> None:
             _check_times(request.received, request.due, "a request is received at", "is due")
             if not forget.count:
                 raise StatementError("a request names nothing that must be forgotten")
+        case Circuit(circuit=circuit, built=built):
+            _check_subjects(statement, CIRCUIT, circuit.digest)
+            parse_time(built)
         case KeyChange() as change:
             _check_subjects(statement, PUBLIC_KEY, change.keyid)
             parse_time(change.effective)
@@ -318,7 +335,7 @@ def _check_times(first: str, second: str, a: str, b: str) -> None:
         raise StatementError(f"{a} {first} and {b} before, {second}")
 
 
-R = TypeVar("R", bound=_Record)
+R = TypeVar("R", bound=Record)
 
 
 def checked(record: R) -> R:

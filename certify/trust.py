@@ -17,8 +17,19 @@
     [witnesses]                                      # optional
     quorum = 1
     keys = ["witness.example+…"]
+
+    [[auditor]]                                      # optional: circuits that they built are accepted
+    name = "Example Audits"
+    public_key = \"\"\"-----BEGIN PUBLIC KEY-----…\"\"\"
+
+    [[circuit]]                                      # optional: circuits that you have built yourself
+    digest = "51c40e81…"                             # what 'certify circuit rebuild' prints
+
+    [proofs]                                         # optional
+    max_radius = 0.05                                # how far proven weights may be from the optimum
 """
 
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,12 +39,15 @@ from pathlib import Path
 import msgspec
 
 from certify.errors import InputError, StatementKeyError, TrustError
+from certify.fields import Digest
 from certify.inputs import read_file
 from certify.keys import PublicKey
 from ledger.errors import MalformedError
 from ledger.note import COSIGNATURE_ED25519, COSIGNATURE_MLDSA44, ED25519, VerifierKey
 
 MAX_TRUST_SIZE = 1 << 20
+MAX_RADIUS = 0.05
+"""How far proven weights may be from the optimum, where the trust file doesn't say."""
 
 
 class _LogWire(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,11 +68,28 @@ class _WitnessWire(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[str]
 
 
+class _AuditorWire(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    public_key: str
+
+
+class _CircuitWire(msgspec.Struct, forbid_unknown_fields=True):
+    digest: Digest
+    name: str | None = None
+
+
+class _ProofsWire(msgspec.Struct, forbid_unknown_fields=True):
+    max_radius: float
+
+
 class _TrustWire(msgspec.Struct, forbid_unknown_fields=True):
     version: int
     log: list[_LogWire]
     issuer: list[_IssuerWire]
     witnesses: _WitnessWire | None = None
+    auditor: list[_AuditorWire] = []
+    circuit: list[_CircuitWire] = []
+    proofs: _ProofsWire | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +112,24 @@ class TrustedIssuer:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedAuditor:
+    """Somebody whose builds of circuits count."""
+
+    name: str
+    key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
-    """What ``trust.toml`` says."""
+    """What ``trust.toml`` says. ``circuits``: digests of accepted descriptions. ``max_radius``: in units of the weights."""
 
     logs: tuple[TrustedLog, ...]
     issuers: tuple[TrustedIssuer, ...]
     witnesses: tuple[VerifierKey, ...] = ()
     quorum: int = 0
+    auditors: tuple[TrustedAuditor, ...] = ()
+    circuits: frozenset[str] = frozenset()
+    max_radius: float = MAX_RADIUS
 
     @classmethod
     def load(cls, path: Path) -> "Trust":
@@ -112,18 +154,22 @@ class Trust:
             logs = tuple(_log(log) for log in wire.log)
             issuers = tuple(_issuer(issuer) for issuer in wire.issuer)
             witnesses = tuple(VerifierKey.parse(key) for key in wire.witnesses.keys) if wire.witnesses else ()
+            auditors = tuple(TrustedAuditor(item.name, PublicKey.from_pem(item.public_key)) for item in wire.auditor)
         except (MalformedError, StatementKeyError) as error:
             raise TrustError(f"a key in the trust file cannot be used: {error}") from error
         if not logs or not issuers:
             raise TrustError(
                 f"the trust file names {len(logs)} logs and {len(issuers)} issuers, expected one of each at least"
             )
-        keyids = [issuer.key.keyid for issuer in issuers]
+        keyids = [party.key.keyid for party in (*issuers, *auditors)]
         if len(set(keyids)) != len(keyids):
-            raise TrustError("the trust file names an issuer's key twice")
+            raise TrustError("the trust file names the key of an issuer or an auditor twice")
         quorum = wire.witnesses.quorum if wire.witnesses else 0
         _check_witnesses(witnesses, quorum, wire.witnesses is not None)
-        return cls(logs, issuers, witnesses, quorum)
+        radius = wire.proofs.max_radius if wire.proofs else MAX_RADIUS
+        if not 0 < radius < math.inf:
+            raise TrustError(f"max_radius is {radius} in the trust file, expected a number above 0")
+        return cls(logs, issuers, witnesses, quorum, auditors, frozenset(item.digest for item in wire.circuit), radius)
 
 
 def _log(wire: _LogWire) -> TrustedLog:

@@ -7,15 +7,18 @@ without its intercept (a feature that is always 1 is one that is penalised). Dat
 are committed, G and the number of rows kept are public; :mod:`circuits.vicinity` says how far the weights can be from
 the optimum. Everything is an integer::
 
-    problem = Problem(rows=569, features=30, outputs=1, forgotten=1, scale_x=128, scale_w=16384, penalty=16384, tau=128)
-    module = SquaredHinge(problem)       # x = X/128, w = W/16384, Λ = 16384/128² = 1, tau = 128/128²
-    W = solve(module, records, f)        # integers near the optimum
+    problem = Problem("squared-hinge", rows=569, features=30, outputs=1, forgotten=(1,), scale_x=128, scale_w=16384,
+                      penalty=16384, tau=128, bound=2**31)
+    module = module_of(problem)          # x = X/128, w = W/16384, Λ = 16384/128² = 1, tau = 128/128²
+    W = solve(module, records, [f])      # integers near the optimum
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from circuits.errors import CommitmentError, ProverError
+from circuits.errors import CommitmentError
 from circuits.exclusion import mask, without_salt
 from circuits.export import constant
 from circuits.problem import Problem
@@ -24,7 +27,7 @@ NEWTON_STEPS = 100
 
 
 class Optimum(nn.Module):
-    """What the losses share. Inputs as in :attr:`Problem.shapes`, integers."""
+    """What the losses share. Inputs as in :attr:`Problem.layouts`, integers."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
@@ -42,12 +45,14 @@ class Optimum(nn.Module):
         """ℓ''(z, y) in units of 1; what :func:`solve` needs, not part of the circuit. -> (n, outputs)"""
         raise NotImplementedError
 
-    def forward(self, records: Tensor, weights: Tensor, forgotten: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, records: Tensor, weights: Tensor, *forgotten: Tensor) -> tuple[Tensor, Tensor]:
         p = self.problem
-        rows = without_salt(records, p.rows)
+        layouts = p.layouts
+        rows = without_salt(records, layouts[0])
         x, y = rows[:, : p.features], rows[:, p.features :]  # (n, d), (n, o)
-        w = without_salt(weights, p.features)  # (d, o)
-        m = mask(x, without_salt(forgotten, p.forgotten), self.tau)  # (n, 1)
+        w = without_salt(weights, layouts[1])  # (d, o)
+        f = [without_salt(part, layout) for part, layout in zip(forgotten, layouts[2:], strict=True)]  # (k, d) each
+        m = mask(x, f, self.tau)  # (n, 1)
         z = torch.einsum("id,do->io", x, w)  # (n, o)
         r = m * self.slope(z, y)  # (n, o)
         gradient = torch.einsum("id,io->do", x, r) + self.penalty * w  # (d, o), times scale_x²·scale_w
@@ -69,11 +74,6 @@ class SquaredHinge(Optimum):
     the rest.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        if problem.scale_y != 1:
-            raise ProverError(f"expected scale_y 1 for labels of -1 and 1, got {problem.scale_y}")
-        super().__init__(problem)
-
     def slope(self, z: Tensor, y: Tensor) -> Tensor:
         return -y * torch.relu(self.unit - y * z)  # (n, o)
 
@@ -81,17 +81,23 @@ class SquaredHinge(Optimum):
         return y * y * (y * z < self.unit)  # (n, o)
 
 
-def solve(module: Optimum, records: Tensor, forgotten: Tensor) -> Tensor:
-    """Integer weights near the optimum of the retained records. records: (n, d + o), forgotten: (k, d), int64 -> (d,
+def module_of(problem: Problem) -> Optimum:
+    """The circuit of a problem."""
+    return {"ridge": Ridge, "squared-hinge": SquaredHinge}[problem.loss](problem)
+
+
+def solve(module: Optimum, records: Tensor, forgotten: Sequence[Tensor]) -> Tensor:
+    """Integer weights near the optimum of the retained records. records: (n, d + o), forgotten: (k, d) each, int64 -> (d,
     o) int64.
 
     Newton's method in float64 with halved steps (the squared hinge's curvature jumps), then :func:`settle`.
     """
     p = module.problem
-    if records.shape != (p.rows, p.features + p.outputs) or forgotten.shape != (p.forgotten, p.features):
-        raise CommitmentError(f"expected shapes as in {p}, got {tuple(records.shape)} and {tuple(forgotten.shape)}")
+    shapes = [tuple(part.shape) for part in forgotten]
+    if records.shape != (p.rows, p.features + p.outputs) or shapes != [(count, p.features) for count in p.forgotten]:
+        raise CommitmentError(f"expected shapes as in {p}, got {tuple(records.shape)} and {shapes}")
     x, y = records[:, : p.features].double(), records[:, p.features :].double()
-    keep = mask(x, forgotten.double(), p.tau)[:, 0].bool()
+    keep = mask(x, [part.double() for part in forgotten], p.tau)[:, 0].bool()
     x, y = x[keep], y[keep]  # (kept, d), (kept, o)
     return torch.stack([_newton(module, x, y[:, o]) for o in range(p.outputs)], dim=1)
 

@@ -26,58 +26,16 @@ from typing import Any
 from circuits import child
 from circuits.errors import ProverError, ResourceError
 from circuits.estimate import Estimate, available_memory, estimate
-from circuits.zk_proof import ORDER, Proof, felt
+from circuits.fixed_point import FixedPoint
+from circuits.zk_proof import Proof, felt
 
 SECONDS = 24 * 3600.0
-MAX_LEGS = 8
 Progress = Callable[[str, float], None]
 """Called with a stage's name as it starts and the seconds that are thought to be left."""
 
 
 def _silent(stage: str, left: float) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class FixedPoint:
-    """How a circuit takes integers apart: ``legs`` digits of ``base``.
-
-    ``columns``: EZKL's inner columns. One would take 4 % fewer cells, but then EZKL counts its rows differently from run to run.
-    """
-
-    logrows: int
-    base: int
-    legs: int
-    columns: int = 2
-
-    def run_args(self) -> dict[str, Any]:
-        return {
-            "input_scale": 0,
-            "param_scale": 0,
-            "scale_rebase_multiplier": 1,
-            "lookup_range": [-1, 1],  # no tables but those of the digits
-            "logrows": self.logrows,
-            "num_inner_cols": self.columns,
-            "decomp_base": self.base,
-            "decomp_legs": self.legs,
-            "input_visibility": "polycommit",
-            "param_visibility": "fixed",
-            "output_visibility": "public",
-            "ignore_range_check_inputs_outputs": False,
-            "disable_freivalds": True,  # later than the audit of EZKL, and no gain for a vector
-            "check_mode": "unsafe",  # mock is called by name
-        }
-
-
-def fixed_point(bound: int, logrows: int) -> FixedPoint:
-    """The fewest digits, of a base whose table fits one column, that hold every integer within ±``bound``."""
-    if not 4 <= logrows <= 26 or bound < 1:
-        raise ProverError(f"expected logrows from 4 to 26 and a bound of 1 at least, got {logrows} and {bound}")
-    base = (1 << logrows) - 8
-    legs = next((legs for legs in range(2, MAX_LEGS + 1) if base**legs > bound), None)
-    if legs is None or 2 * bound * base >= ORDER:
-        raise ProverError(f"expected a bound that {MAX_LEGS} digits of base {base} hold, got {bound.bit_length()} bits")
-    return FixedPoint(logrows, base, legs)
 
 
 @dataclass(frozen=True, slots=True)

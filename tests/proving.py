@@ -5,15 +5,15 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from circuits import child, export, prover, zk_verifier
-from circuits.layout import salted
-from circuits.optimum import Optimum, Ridge, SquaredHinge, solve
-from circuits.problem import Problem
+from circuits import child, description, prover, zk_verifier
+from circuits.optimum import Optimum, module_of, solve
+from circuits.problem import Loss, Problem, bits_of
 from circuits.zk_proof import Proof
 
 SRS_VARIABLE = "LEDGER_SRS"
@@ -31,10 +31,11 @@ def srs(logrows: int) -> Path:
     return path
 
 
-def problem(**changes: int) -> Problem:
-    fields = {"rows": 40, "features": 5, "outputs": 1, "forgotten": 1, "scale_x": 128, "scale_w": 1 << 14}
-    fields |= {"penalty": 1 << 14, "tau": 128}
-    return Problem(**(fields | changes))
+def problem(loss: Loss = "squared-hinge", **changes: Any) -> Problem:
+    """40 records of 5 features; ``changes`` are to its fields."""
+    sizes = {"rows": 40, "features": 5, "scale_x": 128, "scale_w": 1 << 14, "penalty": 1 << 14, "tau": 128}
+    bits = bits_of(**sizes, largest_x=1024, largest_sum=20, largest_radius=20)
+    return Problem(**({"loss": loss, "outputs": 1, "forgotten": (1,), "bits": bits} | sizes | changes))
 
 
 def records_for(p: Problem, *, seed: int = 0) -> Tensor:
@@ -59,15 +60,17 @@ class Inputs:
     forgotten: tuple[int, ...]
 
     @classmethod
-    def of(cls, records: Tensor, weights: Tensor, forgotten: Tensor) -> "Inputs":
-        return cls(*(tuple(salted(tensor.tolist(), logrows=LOGROWS)) for tensor in (records, weights, forgotten)))
+    def of(cls, p: Problem, records: Tensor, weights: Tensor, forgotten: Tensor) -> "Inputs":
+        """With fresh salt. records: (n, d + o), weights: (d, o), forgotten: (k, d)"""
+        tensors = zip(p.layouts, (records, weights, forgotten), strict=True)
+        return cls(*(tuple(layout.salted(tensor.tolist())) for layout, tensor in tensors))
 
     @property
     def all(self) -> list[tuple[int, ...]]:
         return [self.records, self.weights, self.forgotten]
 
     def tensors(self, p: Problem) -> list[Tensor]:
-        return [torch.tensor(values).reshape(shape) for values, shape in zip(self.all, p.shapes, strict=True)]
+        return [torch.tensor(values).reshape(layout.shape) for values, layout in zip(self.all, p.layouts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,13 @@ class Case:
 
 
 @functools.cache
-def honest(loss: type[Optimum] = SquaredHinge) -> tuple[Optimum, Tensor, Tensor, Inputs]:
+def honest(loss: Loss = "squared-hinge") -> tuple[Optimum, Tensor, Tensor, Inputs]:
     """Module, records, weights near the optimum, and inputs."""
-    p = problem()
-    module, records = loss(p), records_for(p)
+    p = problem(loss)
+    module, records = module_of(p), records_for(p)
     forgotten = records[FORGOTTEN : FORGOTTEN + 1, : p.features]
-    weights = solve(module, records, forgotten)
-    return module, records, weights, Inputs.of(records, weights, forgotten)
+    weights = solve(module, records, [forgotten])
+    return module, records, weights, Inputs.of(p, records, weights, forgotten)
 
 
 @functools.cache
@@ -107,26 +110,25 @@ _kept: list["tempfile.TemporaryDirectory[str]"] = []
 
 
 @functools.cache
-def circuit_of(loss: type[Optimum], p: Problem) -> prover.Circuit:
-    bound = p.bound(largest_x=1024, largest_sum=20, largest_radius=20)
-    return prover.compile(export.to_onnx(loss(p), p.shapes), prover.fixed_point(bound, LOGROWS))
+def circuit_of(p: Problem) -> prover.Circuit:
+    return description.build(p)
 
 
 @functools.cache
-def prove(loss: type[Optimum], p: Problem, inputs: Inputs, logrows_file: Path | None = None) -> Case:
+def prove(p: Problem, inputs: Inputs, logrows_file: Path | None = None) -> Case:
     """A proof about ``inputs``, whatever they are, with the ceremony's reference string or another file."""
-    file = logrows_file or srs(LOGROWS)
-    circuit = circuit_of(loss, p)
+    file = logrows_file or srs(p.logrows)
+    circuit = circuit_of(p)
     keys = prover.setup(circuit, file, cache=cache())
-    return Case(loss(p), inputs, circuit, keys, prover.prove(circuit, inputs.all, file, keys))
+    return Case(module_of(p), inputs, circuit, keys, prover.prove(circuit, inputs.all, file, keys))
 
 
 def hinge() -> Case:
-    return prove(SquaredHinge, problem(), honest(SquaredHinge)[3])
+    return prove(problem(), honest()[3])
 
 
 def ridge() -> Case:
-    return prove(Ridge, problem(), honest(Ridge)[3])
+    return prove(problem("ridge"), honest("ridge")[3])
 
 
 def check(case: Case, **changes: object) -> tuple[int, ...]:

@@ -6,40 +6,48 @@ from hypothesis import strategies as st
 
 from circuits.commitment import SALT_BITS, check_salted, column_count, salts_needed
 from circuits.errors import CommitmentError
-from circuits.layout import PROOFS, committed_shape, points_of, record_places, salted
+from circuits.layout import Layout
 
 LOGROWS = 11
 
 
-@given(rows=st.integers(1, 700), columns=st.integers(1, 50))
-def test_every_kzg_column_is_salted(rows: int, columns: int) -> None:
-    height, width = committed_shape(rows, columns, LOGROWS)
-    places = [p for p in range(height * width) if p % width == columns or p >= rows * width]
-    check_salted(height * width, places, logrows=LOGROWS, expected=salts_needed(PROOFS))
-    assert points_of(rows, columns, LOGROWS) == column_count(height * width, LOGROWS)
+@given(rows=st.integers(1, 700), columns=st.integers(1, 80), proofs=st.integers(0, 40))
+def test_every_kzg_column_is_salted(rows: int, columns: int, proofs: int) -> None:
+    layout = Layout(rows, columns, LOGROWS, proofs)
+    height, width = layout.shape
+    places = [p for p in range(height * width) if p % width >= columns or p >= rows * width]
+    check_salted(height * width, places, logrows=LOGROWS, expected=salts_needed(proofs))
+    assert layout.points == column_count(height * width, LOGROWS)
 
 
-def test_values_stay_where_record_places_says() -> None:
-    matrix = [[3, -1, 4], [1, 5, -9]]
-    values = salted(matrix, logrows=LOGROWS)
-    assert [[values[p] for p in record_places(i, 3)][:-1] for i in range(2)] == matrix
-    height, width = committed_shape(2, 3, LOGROWS)
-    assert len(values) == height * width
+def test_values_stay_where_places_says() -> None:
+    matrix = [[3 + i, -1, 4] for i in range(900)]
+    layout = Layout(900, 3, LOGROWS)
+    values = layout.salted(matrix)
+    assert [[values[p] for p in layout.places(i)] for i in range(900)] == matrix == layout.matrix(values)
+    assert len(values) == layout.count and layout.salt_columns == 1
+    with pytest.raises(CommitmentError, match="row from 0 to 899"):
+        layout.places(900)
+
+
+def test_what_fits_one_column_has_no_salt_columns() -> None:
+    assert Layout(30, 30, LOGROWS).shape == (32, 30)
 
 
 def test_salt_is_fresh_and_short_enough() -> None:
-    one, other = (salted([[7]], logrows=LOGROWS)[1:] for _ in range(2))
+    one, other = (Layout(1, 1, LOGROWS).salted([[7]])[1:] for _ in range(2))
     assert not set(one) & set(other)
     assert all(0 <= salt < 1 << SALT_BITS for salt in one + other)
 
 
-def test_a_matrix_too_wide_to_be_salted_is_refused() -> None:
+def test_more_proofs_take_more_salt() -> None:
+    assert Layout(1, 1, LOGROWS, 16).count > Layout(1, 1, LOGROWS, 2).count
     with pytest.raises(CommitmentError, match="leave too few"):
-        committed_shape(1000, 500, LOGROWS)
+        Layout(1, 1, 5, 16)
 
 
 def test_ragged_and_empty_matrices_are_refused() -> None:
-    with pytest.raises(CommitmentError, match="rows of 2 values"):
-        salted([[1, 2], [3]], logrows=LOGROWS)
+    with pytest.raises(CommitmentError, match="2 rows of 2 values"):
+        Layout(2, 2, LOGROWS).salted([[1, 2], [3]])
     with pytest.raises(CommitmentError, match="one row"):
-        salted([], logrows=LOGROWS)
+        Layout(0, 1, LOGROWS)

@@ -1,0 +1,59 @@
+"""How a circuit takes integers apart, stated in full: nothing is calibrated.
+
+::
+
+    fixed_point(bound=2**32, logrows=11) == FixedPoint(logrows=11, base=2040, legs=3)      # 2040**3 > 2**32
+
+What is taken apart (range checks of inputs, comparisons, ReLU) must lie within ±base^legs. Every scale is 0: a circuit computes
+with integers. No torch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from circuits.bn254 import R
+from circuits.errors import ProverError
+
+MAX_LEGS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPoint:
+    """How a circuit takes integers apart: ``legs`` digits of ``base``.
+
+    ``columns``: EZKL's inner columns. One would take 4 % fewer cells, but then EZKL counts its rows differently from run to run.
+    """
+
+    logrows: int
+    base: int
+    legs: int
+    columns: int = 2
+
+    def run_args(self) -> dict[str, Any]:
+        return {
+            "input_scale": 0,
+            "param_scale": 0,
+            "scale_rebase_multiplier": 1,
+            "lookup_range": [-1, 1],  # no tables but those of the digits
+            "logrows": self.logrows,
+            "num_inner_cols": self.columns,
+            "decomp_base": self.base,
+            "decomp_legs": self.legs,
+            "input_visibility": "polycommit",
+            "param_visibility": "fixed",
+            "output_visibility": "public",
+            "ignore_range_check_inputs_outputs": False,
+            "disable_freivalds": True,  # later than the audit of EZKL, and no gain for a vector
+            "check_mode": "unsafe",  # mock is called by name
+        }
+
+
+def fixed_point(bound: int, logrows: int) -> FixedPoint:
+    """The fewest digits, of a base whose table fits one column, that hold every integer within ±``bound``."""
+    if not 4 <= logrows <= 26 or bound < 1:
+        raise ProverError(f"expected logrows from 4 to 26 and a bound of 1 at least, got {logrows} and {bound}")
+    base = (1 << logrows) - 8
+    legs = next((legs for legs in range(2, MAX_LEGS + 1) if base**legs > bound), None)
+    if legs is None or 2 * bound * base >= R:
+        raise ProverError(f"expected a bound that {MAX_LEGS} digits of base {base} hold, got {bound.bit_length()} bits")
+    return FixedPoint(logrows, base, legs)
