@@ -19,10 +19,8 @@ bytes. Reading writes the parsed bundle again and compares, so there is no secon
 """
 
 import io
-import os
 import re
 import struct
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,8 +33,9 @@ import msgspec
 
 from certify.digest import Manifest
 from certify.envelope import MAX_ENVELOPE_SIZE, Envelope
-from certify.errors import BundleError, CertifyError, InputError
+from certify.errors import BundleError, CertifyError
 from certify.fields import MAX_INTEGER
+from certify.inputs import write_file
 from certify.wire import canonical, decode
 from certify.zk import CircuitDescription
 from ledger.errors import LedgerError
@@ -286,19 +285,5 @@ def _local_header(data: bytes, at: int) -> tuple[str, int, int]:
 
 def write(path: Path, bundle: Bundle) -> Path:
     """Write a bundle, complete or not at all; replaces an existing file."""
-    data = bundle.to_bytes()
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                os.fchmod(descriptor, 0o644)
-                file.flush()
-                os.fsync(descriptor)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    write_file(path, bundle.to_bytes())
     return path

@@ -1,14 +1,16 @@
 """Collecting a case: a certificate with all that it follows from, out of a workspace and into a bundle."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from certify import chain
+from certify import chain, exclusion
 from certify.bundle import Bundle, Entry
 from certify.chain import Link
 from certify.digest import Manifest
 from certify.errors import OrderError, VerificationError, WorkspaceError
 from certify.keyring import CLOCK_SKEW, claimed_time
-from certify.statement import Training, Unlearning
+from certify.statement import Circuit, Request, Training, Unlearning
 from certify.times import now
 from certify.workspace import Logged, Workspace
 
@@ -21,6 +23,11 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
     """
     needed, parts = _gather(workspace, certificate, leaves=leaves)
     needed |= {logged.index: logged for logged in workspace.of_kind("key")}
+    needed |= {
+        logged.index: logged
+        for logged in workspace.of_kind("circuit")
+        if isinstance(built := logged.statement.predicate, Circuit) and built.circuit.digest in parts.circuits
+    }
     indices = sorted(needed)
     proofs = workspace.reader.prove_all(indices)
     entries = (
@@ -40,6 +47,8 @@ def rehearse(workspace: Workspace, certificate: Logged) -> None:
         built = chain.build(links)
         chain.check_order(built, None)
         chain.check(built, parts)
+        accepted = dict.fromkeys(parts.circuits, "the ledger itself")
+        exclusion.check(built, parts, accepted, max_radius=math.inf, allow_development=True)
     except VerificationError as error:
         raise WorkspaceError(f"no certificate is issued, because no verifier would accept it: {error}") from error
 
@@ -70,7 +79,30 @@ def _gather(workspace: Workspace, certificate: Logged, *, leaves: bool) -> tuple
                 positions = vault.note(f"removed/{logged.digest}")
                 if leaves and positions is not None:
                     removed[logged.digest] = tuple(positions)
-    return needed, Bundle((), manifests, trees if removed else {}, removed)
+    parts = Bundle((), manifests, trees if removed else {}, removed)
+    return needed, _with_evidence(parts, workspace, certificate, list(needed.values()))
+
+
+def _with_evidence(parts: Bundle, workspace: Workspace, certificate: Logged, statements: Sequence[Logged]) -> Bundle:
+    """Also what the certificate's proofs are checked with, where it has any."""
+    predicate = certificate.statement.predicate
+    assert isinstance(predicate, Unlearning)
+    if (evidence := predicate.evidence) is None:
+        return parts
+    stated = [evidence.commitments] + [
+        logged.statement.predicate.zk
+        for logged in statements
+        if isinstance(logged.statement.predicate, Training | Request) and logged.statement.predicate.zk is not None
+    ]
+    points = {tensor.points for commitments in stated for tensor in commitments.tensors}
+    get = workspace.attachments.get
+    return replace(
+        parts,
+        circuits={digest: workspace.attachments.get_circuit(digest) for digest in evidence.circuits},
+        points={digest: get("points", digest) for digest in points},
+        proofs={digest: get("proofs", digest) for digest in evidence.proofs},
+        srs={evidence.commitments.srs: get("srs", evidence.commitments.srs)},
+    )
 
 
 def _manifest(workspace: Workspace, root: str) -> Manifest:

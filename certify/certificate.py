@@ -34,6 +34,7 @@ from certify.statement import (
 )
 from certify.vault import Progress, Vault, commit_records
 from certify.workspace import Logged, Workspace
+from certify.zk import Commitments, Evidence
 
 
 @dataclass(slots=True)
@@ -58,8 +59,12 @@ def log_training(
     records: Records,
     base: Sequence[Base] = (),
     progress: Progress = lambda done: None,
+    zk: Commitments | None = None,
 ) -> Logged:
-    """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to."""
+    """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to.
+
+    ``zk``: commitments for proofs, whose values are kept already.
+    """
     committed = commit_records(records)
     predicate = Training(
         log=workspace.origin,
@@ -70,6 +75,7 @@ def log_training(
         environment=made.environment,
         base=list(base),
         metrics=dict(made.metrics),
+        zk=zk,
     )
     envelope = workspace.sign(
         Statement(_subjects(made), predicate)
@@ -78,8 +84,18 @@ def log_training(
     return workspace.append(envelope)
 
 
-def log_unlearning(workspace: Workspace, made: Made, *, pre: Manifest, requests: Sequence[Logged]) -> Logged:
-    """``unlearning/v1``, the certificate. The model before must be one that this ledger logged."""
+def log_unlearning(
+    workspace: Workspace,
+    made: Made,
+    *,
+    pre: Manifest,
+    requests: Sequence[Logged],
+    evidence: Evidence | None = None,
+) -> Logged:
+    """``unlearning/v1``, the certificate. The model before must be one that this ledger logged.
+
+    ``evidence``: proofs, whose attachments are kept already.
+    """
     parent = parent_of(workspace, pre)
     forgotten = forgotten_by(workspace, parent, requests)
     changes = diff(pre, made.manifest)
@@ -101,6 +117,7 @@ def log_unlearning(workspace: Workspace, made: Made, *, pre: Manifest, requests:
         removed=forgotten.removed if forgotten else None,
         retained=forgotten.retained if forgotten else None,
         metrics=dict(made.metrics),
+        evidence=evidence,
     )
     envelope = workspace.sign(Statement(_subjects(made), predicate))
     if forgotten:

@@ -13,7 +13,7 @@ from certify.bundle import Bundle
 from certify.digest import Changes, diff
 from certify.errors import ChainError, DatasetError, OrderError
 from certify.keyring import CLOCK_SKEW
-from certify.statement import Model, Request, Statement, Training, Tree, Unlearning
+from certify.statement import Circuit, Model, Request, Statement, Training, Tree, Unlearning
 from certify.times import format_time, parse_time
 
 
@@ -90,7 +90,11 @@ def build(links: Sequence[Link]) -> Chain:
                 raise ChainError(f"the request at entry {request.index} is answered twice")
             requests.append(request)
     used = {link.digest for link in (*lineage, *requests)}
+    evidence = heads[0].statement.predicate.evidence if isinstance(heads[0].statement.predicate, Unlearning) else None
     for link in links:
+        circuit = link.statement.predicate
+        if isinstance(circuit, Circuit) and evidence is not None and circuit.circuit.digest in evidence.circuits:
+            continue
         if link.digest not in used and link.statement.kind != "key":
             raise ChainError(
                 f"the {link.statement.kind} statement at entry {link.index} has nothing to do with the case"

@@ -1,7 +1,8 @@
-"""Reading files that somebody names: regular files only, and never more than a limit."""
+"""Reading files that somebody names (regular files only, never more than a limit), and writing them whole or not at all."""
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from certify.errors import InputError
@@ -20,3 +21,21 @@ def read_file(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise InputError(f"{path} has more than {limit:,} bytes, expected at most that")
     return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that everybody may read, whole or not at all; replaces an existing one. Raises InputError."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                os.fchmod(descriptor, 0o644)
+                file.flush()
+                os.fsync(descriptor)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from certify.envelope import Envelope
 from certify.errors import KeyValidityError, StatementKeyError, UntrustedKeyError
 from certify.keys import PublicKey
-from certify.statement import KeyChange, Request, Statement, Training, Unlearning
+from certify.statement import Circuit, KeyChange, Request, Statement, Training, Unlearning
 from certify.times import parse_time
 from certify.trust import Trust, TrustedIssuer
 
@@ -34,7 +34,7 @@ def claimed_time(statement: Statement) -> datetime:
     match statement.predicate:
         case Training(run=run) | Unlearning(run=run):
             return parse_time(run.finished)
-        case Request(received=time) | KeyChange(effective=time):
+        case Request(received=time) | KeyChange(effective=time) | Circuit(built=time):
             return parse_time(time)
 
 
@@ -43,6 +43,7 @@ class KeyRing:
 
     def __init__(self, trust: Trust, now: datetime) -> None:
         self._issuers = {issuer.key.keyid: issuer for issuer in trust.issuers}
+        self._auditors = trust.auditors
         self._ended: dict[str, int] = {}
         self._now = now
 
@@ -68,6 +69,23 @@ class KeyRing:
         if change is not None:
             self._change(index, signer, change, successor)
         return Signer(signer.name, signer.key, signer.revoked)
+
+    def auditor(self, index: int, envelope: Envelope, statement: Statement) -> str | None:
+        """Who built the circuit that the statement at ``index`` is about: a trusted auditor's name, or None for anybody else.
+
+        An issuer's signature beside the auditor's is fine, and adds nothing.
+        """
+        known = {auditor.key.keyid: auditor for auditor in self._auditors}
+        keys = [auditor.key for auditor in self._auditors] + [issuer.key for issuer in self._issuers.values()]
+        try:
+            signers = envelope.verify(keys)
+        except UntrustedKeyError:
+            return None
+        if claimed_time(statement) > self._now + CLOCK_SKEW:
+            raise KeyValidityError(
+                f"entry {index} is dated {claimed_time(statement)}, which is in the future (now {self._now})"
+            )
+        return next((known[key.keyid].name for key in signers if key.keyid in known), None)
 
     def _check_valid(self, index: int, signer: TrustedIssuer, time: datetime) -> None:
         key = signer.key.keyid[:16]

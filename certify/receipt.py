@@ -4,7 +4,8 @@
 
     {"format":"unlearning-ledger/receipt/v1","record":"<base64>","request":{opening},"training":{opening}}
 
-``request`` opens the record in the forget set, ``training`` in the training dataset; each has root, salt, index, size, path.
+``request`` opens the record in the forget set, ``training`` in the training dataset; each has root, salt, index, size, path. ``zk``,
+where proofs were made, opens the record's numbers in the commitments that these are about.
 A receipt holds personal data: it goes to the data subject and nowhere else.
 """
 
@@ -16,7 +17,7 @@ from msgspec import Meta
 
 from certify.dataset import RecordOpening, verify_opening
 from certify.errors import DatasetError
-from certify.statement import Count, Digest
+from certify.fields import MAX_INTEGER, Count, Digest, Points
 from certify.wire import canonical, decode
 
 MAX_RECEIPT_SIZE = 64 << 20
@@ -45,11 +46,28 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         verify_opening(opening, record, bytes.fromhex(root), count=count)
 
 
-class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ZkOpening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The integers of a row that a zero-knowledge commitment holds, and their KZG openings, one for each column they stand in."""
+
+    values: Annotated[
+        list[Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]], Meta(min_length=1, max_length=1 << 16)
+    ]
+    openings: Annotated[list[Points], Meta(min_length=1, max_length=64)]
+
+
+class ZkOpenings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of the record among the forgotten ones, and in the training data."""
+
+    request: ZkOpening
+    training: ZkOpening
+
+
+class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     format: Literal["unlearning-ledger/receipt/v1"]
     record: str
     request: Opening
     training: Opening
+    zk: ZkOpenings | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -58,9 +76,12 @@ class Receipt(msgspec.Struct, frozen=True):
     record: bytes
     request: Opening
     training: Opening
+    zk: ZkOpenings | None = None
 
     def to_json(self) -> bytes:
-        wire = _Wire("unlearning-ledger/receipt/v1", b64encode(self.record).decode(), self.request, self.training)
+        wire = _Wire(
+            "unlearning-ledger/receipt/v1", b64encode(self.record).decode(), self.request, self.training, self.zk
+        )
         return canonical(msgspec.to_builtins(wire), what="a receipt", error=DatasetError)
 
     @classmethod
@@ -73,4 +94,4 @@ class Receipt(msgspec.Struct, frozen=True):
             raise DatasetError("the receipt's record is not base64") from error
         if b64encode(record).decode() != wire.record:
             raise DatasetError("the receipt's record is not canonical base64")
-        return cls(record, wire.request, wire.training)
+        return cls(record, wire.request, wire.training, wire.zk)

@@ -4,14 +4,28 @@ from datetime import datetime
 from pathlib import Path
 
 from certify import dataset
+from certify.committed import (
+    Made,
+    commit,
+    encoding_of,
+    keep,
+    open_row,
+    reference_string_of,
+    rows_of,
+    shred_rows,
+    training_with,
+)
 from certify.dataset import RecordOpening
+from certify.encoding import outputs_of
 from certify.errors import DatasetError, WorkspaceError
-from certify.receipt import Opening, Receipt
+from certify.receipt import Opening, Receipt, ZkOpenings
 from certify.records import Records, records_of
 from certify.statement import FORGET_ROOT, Request, Scope, Statement, Training, subject
 from certify.times import add_month, format_time, now
 from certify.vault import commit_records
 from certify.workspace import Logged, Workspace
+from certify.zk import FORGOTTEN, Commitments
+from circuits.layout import PROOFS, Layout
 from ledger.merkle import inclusion_path, leaf_hash
 
 
@@ -43,6 +57,7 @@ def file_request(
     committed = commit_records(records)
     tree = committed.tree
     due = due or add_month(received)
+    provable = _commit_rows(workspace, records) if scope == "records" else None
     predicate = Request(
         log=workspace.origin,
         scope=scope,
@@ -50,9 +65,12 @@ def file_request(
         ground=ground,
         received=format_time(received),
         due=format_time(due),
+        zk=provable[0] if provable else None,
     )
     envelope = workspace.sign(Statement((subject(FORGET_ROOT, tree.root),), predicate))
     workspace.vault.keep(committed)  # before the log speaks of it, and not if no statement can
+    if provable:
+        keep(workspace, provable[1])
     if note:
         workspace.vault.put_note(f"note/{tree.root}", note)
     return workspace.append(envelope)
@@ -76,12 +94,28 @@ def _check_known(workspace: Workspace, records: Records) -> None:
                 )
 
 
+def _commit_rows(workspace: Workspace, records: Records) -> tuple[Commitments, Made] | None:
+    """Commit to the records' rows of integers, as the last training that has them all did, if it did: what a proof leaves out."""
+    found = training_with(workspace, [record_id for record_id, _ in records])
+    training = found[0].statement.predicate if found else None
+    if found is None or not isinstance(training, Training) or training.zk is None:
+        return None
+    rows = rows_of(workspace, training.zk, found[1])
+    features = len(rows[0]) - outputs_of(encoding_of(training.zk))
+    proofs = training.recipe.parameters.get("forgotten_proofs")
+    layout = Layout(len(rows), features, training.zk.logrows, proofs if isinstance(proofs, int) else PROOFS)
+    _, string = reference_string_of(training.zk)
+    made = commit(FORGOTTEN, layout, [[row[:features] for row in rows]], string)
+    return Commitments(training.zk.logrows, training.zk.srs, [made.stated]), made
+
+
 def make_receipt(workspace: Workspace, request: Logged, training: Logged, record_id: str, record: bytes) -> Receipt:
     """The receipt for one record of a request, against the training that it was part of.
 
     Raises WorkspaceError if the vault no longer has its openings, DatasetError if ``record`` is not the one committed to.
     """
     openings: list[Opening] = []
+    positions: list[int] = []
     for logged in (request, training):
         match logged.statement.predicate:
             case Request(forget=tree) | Training(dataset=tree):
@@ -95,9 +129,16 @@ def make_receipt(workspace: Workspace, request: Logged, training: Logged, record
                 opening = Opening.of(tree.root, RecordOpening(found.salt, found.position, tree.count, path))
                 opening.verify(record, tree.root, tree.count)
                 openings.append(opening)
+                positions.append(found.position)
             case _:
                 raise WorkspaceError(f"entry {logged.index} is a {logged.statement.kind} statement, expected another")
-    return Receipt(record, *openings)
+    zk = None
+    asked, trained = request.statement.predicate, training.statement.predicate
+    if isinstance(asked, Request) and isinstance(trained, Training) and asked.zk is not None and trained.zk is not None:
+        zk = ZkOpenings(
+            *(open_row(workspace, stated, row) for stated, row in zip((asked.zk, trained.zk), positions, strict=True))
+        )
+    return Receipt(record, openings[0], openings[1], zk)
 
 
 def shred_request(workspace: Workspace, request: Logged) -> int:
@@ -116,5 +157,7 @@ def shred_request(workspace: Workspace, request: Logged) -> int:
         found = (workspace.vault.find(training.dataset.root, record_id) for record_id in ids)
         positions = [opening.position for opening in found if opening is not None]
         destroyed += workspace.vault.shred(training.dataset.root, positions)
+        shred_rows(workspace, training.zk, positions)
+    shred_rows(workspace, predicate.zk, range(predicate.forget.count))
     workspace.vault.drop_note(f"note/{predicate.forget.root}")
     return destroyed + workspace.vault.shred(predicate.forget.root)

@@ -14,7 +14,6 @@ from msgspec import Meta
 
 from certify.errors import StatementError
 from certify.fields import (
-    MAX_INTEGER,
     Base64,
     Commit,
     Count,

@@ -161,7 +161,7 @@ class Trust:
             raise TrustError(
                 f"the trust file names {len(logs)} logs and {len(issuers)} issuers, expected one of each at least"
             )
-        keyids = [party.key.keyid for party in (*issuers, *auditors)]
+        keyids = [issuer.key.keyid for issuer in issuers] + [auditor.key.keyid for auditor in auditors]
         if len(set(keyids)) != len(keyids):
             raise TrustError("the trust file names the key of an issuer or an auditor twice")
         quorum = wire.witnesses.quorum if wire.witnesses else 0

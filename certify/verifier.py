@@ -1,6 +1,7 @@
 """The verifier: what a bundle shows to somebody who believes nothing but their own ``trust.toml``.
 
-A pure function of bytes, trust and time. It opens no file and no socket, and does not import torch. The steps, as in SPEC.md:
+A pure function of bytes, trust and time. It opens no socket and does not import torch; EZKL runs in a process of its own, with limits.
+The steps, as in SPEC.md:
 
 (1) the bundle is well-formed               (6) the chain of statements agrees
 (2) signatures by trusted keys              (7) zero-knowledge proofs
@@ -9,11 +10,12 @@ A pure function of bytes, trust and time. It opens no file and no socket, and do
 (5) the order is right                      (10) grade and limits
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from certify import chain as chains
+from certify import exclusion as exclusions
 from certify.bundle import Bundle
 from certify.chain import Chain, Established, Link
 from certify.digest import Manifest, diff
@@ -28,9 +30,11 @@ from certify.errors import (
     StatementError,
     VerificationError,
 )
+from certify.exclusion import Exclusion
 from certify.keyring import CLOCK_SKEW, KeyRing, Signer
+from certify.openings import Read, match_receipt, match_weights
 from certify.receipt import Receipt
-from certify.statement import OMS_ROOT, KeyChange, Request, Statement, Training, Unlearning
+from certify.statement import OMS_ROOT, Circuit, KeyChange, Request, Statement, Training, Unlearning
 from certify.times import format_time, parse_time
 from certify.trust import Trust
 from ledger.errors import LedgerError
@@ -52,6 +56,8 @@ TITLES = {
 
 GRADES = {
     "attested": "the operator says so, signed, logged, and cannot take it back",
+    "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less every "
+    "record near a forgotten one",
 }
 
 
@@ -63,6 +69,8 @@ class Given:
     files: Sequence[tuple[str, str]] = ()
     """(name, SHA-256 in hex) of each file."""
     receipts: Sequence[bytes] = ()
+    read: Read | None = None
+    """A tensor's bytes by its name, of the same weights: compared with what a proof is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +97,33 @@ class Report:
     limits: tuple[str, ...]
 
 
-def verify(data: bytes, trust: Trust, *, now: datetime | None = None, given: Given | None = None) -> Report:
+def verify(
+    data: bytes,
+    trust: Trust,
+    *,
+    now: datetime | None = None,
+    given: Given | None = None,
+    allow_development_srs: bool = False,
+) -> Report:
     """Verify a bundle's bytes at the time ``now`` (default: the clock's).
+
+    ``allow_development_srs`` goes on where a proof was made with a reference string that is not the ceremony's; it then counts
+    for nothing.
 
     Raises a VerificationError whose class and ``exit_code`` say which step failed and how, and whose ``passed`` are the steps
     before it.
     """
     steps: list[Step] = []
     try:
-        return _verify(data, trust, now or datetime.now(UTC), given or Given(), steps)
+        return _verify(data, trust, now or datetime.now(UTC), given or Given(), allow_development_srs, steps)
     except VerificationError as error:
         error.passed = tuple(steps)
         raise
 
 
-def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[Step]) -> Report:
+def _verify(
+    data: bytes, trust: Trust, now: datetime, given: Given, allow_development: bool, steps: list[Step]
+) -> Report:
     def passed(*established: str) -> None:
         number = len(steps) + 1
         steps.append(Step(number, TITLES[number], established))
@@ -112,7 +132,9 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
     links = _statements(bundle)
     passed(f"{len(links)} statements, {len(data):,} bytes, in the one form a bundle has")
 
-    signers = _signers(bundle, links, trust, now)  # (2)
+    ring = KeyRing(trust, now)  # (2)
+    signers = _signers(bundle, links, ring)
+    builders = _builders(bundle, links, ring)
     issuer = _one_issuer(signers)
     keys = ", ".join(sorted({f"{signer.key.keyid[:16]} ({signer.key.algorithm})" for signer in signers}))
     changed = [
@@ -120,7 +142,13 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
         for link in links
         if isinstance(change := link.statement.predicate, KeyChange)
     ]
-    passed(f"all {len(links)} statements are signed by {issuer}, key {keys}", *changed)
+    built = [
+        f"entry {link.index}: {_built_by(link, builders)}"
+        for link in links
+        if isinstance(link.statement.predicate, Circuit)
+    ]
+    count = f"all {len(links)}" if not built else f"{len(signers)} of {len(links)}"
+    passed(f"{count} statements are signed by {issuer}, key {keys}", *changed, *built)
 
     checkpoint = _included(bundle)  # (3)
     indices = ", ".join(str(link.index) for link in links)
@@ -138,13 +166,17 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
 
     established = chains.check(chain, bundle)  # (6)
     passed(*_describe_chain(chain, established))
-    passed()  # (7) bundles of this version have none
-    passed()  # (8) nor these
+    accepted = dict.fromkeys(trust.circuits, "trust.toml") | builders
+    exclusion = exclusions.check(
+        chain, bundle, accepted, max_radius=trust.max_radius, allow_development=allow_development
+    )  # (7)
+    passed(*(exclusion.established if exclusion is not None else ()))
+    passed()  # (8) bundles of this version have no audits
 
-    matches = _matches(chain, bundle, given)  # (9)
+    matches = _matches(chain, bundle, given, exclusion)  # (9)
     passed(*matches)
 
-    grade = "attested"  # (10)
+    grade = "exclusion proven" if exclusion is not None and not exclusion.development else "attested"  # (10)
     passed(f"{grade}: {GRADES[grade]}")
     case = chain.case
     certificate = case.statement.predicate
@@ -158,7 +190,7 @@ def _verify(data: bytes, trust: Trust, now: datetime, given: Given, steps: list[
         method=certificate.method.name,
         tensor_root=certificate.post.tensor_root,
         steps=tuple(steps),
-        limits=_limits(chain, links, established, given, witnessed),
+        limits=_limits(chain, links, established, given, witnessed, exclusion),
     )
 
 
@@ -176,12 +208,34 @@ def _statements(bundle: Bundle) -> list[Link]:
     return links
 
 
-def _signers(bundle: Bundle, links: Sequence[Link], trust: Trust, now: datetime) -> list[Signer]:
-    ring = KeyRing(trust, now)
+def _signers(bundle: Bundle, links: Sequence[Link], ring: KeyRing) -> list[Signer]:
     return [
         ring.admit(link.index, entry.envelope, link.statement)
         for link, entry in zip(links, bundle.entries, strict=True)
+        if not isinstance(link.statement.predicate, Circuit)
     ]
+
+
+def _builders(bundle: Bundle, links: Sequence[Link], ring: KeyRing) -> dict[str, str]:
+    """Digests of the circuits that trusted auditors have built, and their names."""
+    found: dict[str, str] = {}
+    for link, entry in zip(links, bundle.entries, strict=True):
+        circuit = link.statement.predicate
+        if isinstance(circuit, Circuit) and (name := ring.auditor(link.index, entry.envelope, link.statement)):
+            found[circuit.circuit.digest] = name
+    return found
+
+
+def _built_by(link: Link, builders: Mapping[str, str]) -> str:
+    circuit = link.statement.predicate
+    assert isinstance(circuit, Circuit)
+    name = builders.get(circuit.circuit.digest)
+    what = f"circuit {circuit.circuit.digest[:16]}"
+    return (
+        f"{name} has built {what}"
+        if name
+        else f"somebody that trust.toml does not name has built {what}: it counts for nothing"
+    )
 
 
 def _one_issuer(signers: Sequence[Signer]) -> str:
@@ -261,7 +315,7 @@ def _check_revoked(signers: Sequence[Signer], witnessed: datetime | None) -> Non
             )
 
 
-def _matches(chain: Chain, bundle: Bundle, given: Given) -> list[str]:
+def _matches(chain: Chain, bundle: Bundle, given: Given, exclusion: Exclusion | None) -> list[str]:
     certificate = chain.case.statement.predicate
     assert isinstance(certificate, Unlearning)
     lines: list[str] = []
@@ -270,6 +324,8 @@ def _matches(chain: Chain, bundle: Bundle, given: Given) -> list[str]:
         lines.append(
             f"the weights given are those of the certificate: all {certificate.post.tensors} tensors, bit for bit"
         )
+        if exclusion is not None and given.read is not None:
+            lines.append(match_weights(given.read, certificate, exclusion, bundle))
     subjects = {
         subject.name: subject.sha256 for subject in chain.case.statement.subjects[1:] if subject.name != OMS_ROOT
     }
@@ -282,7 +338,7 @@ def _matches(chain: Chain, bundle: Bundle, given: Given) -> list[str]:
             raise MismatchError(f"file {name} has SHA-256 {digest}; {reason}")
         lines.append(f"file {name} is one that the certificate names, by its SHA-256")
     for data in given.receipts:
-        lines += _match_receipt(data, chain, bundle)
+        lines += _match_receipt(data, chain, bundle, exclusion)
     return lines
 
 
@@ -308,7 +364,7 @@ def _match_weights(weights: Manifest, certificate: Unlearning, bundle: Bundle) -
     )
 
 
-def _match_receipt(data: bytes, chain: Chain, bundle: Bundle) -> list[str]:
+def _match_receipt(data: bytes, chain: Chain, bundle: Bundle, exclusion: Exclusion | None) -> list[str]:
     training = chain.training.statement.predicate
     assert isinstance(training, Training)
     try:
@@ -333,6 +389,8 @@ def _match_receipt(data: bytes, chain: Chain, bundle: Bundle) -> list[str]:
         lines.append("it is among the records that the certificate says were left out")
     elif None not in removed:
         raise MismatchError("the record in the receipt is not among those that the certificate says were left out")
+    if exclusion is not None:
+        lines += match_receipt(receipt, training, request, bundle)
     return lines
 
 
@@ -385,12 +443,17 @@ def _describe_chain(chain: Chain, established: Established) -> list[str]:
 
 
 def _limits(
-    chain: Chain, links: Sequence[Link], established: Established, given: Given, witnessed: datetime | None
+    chain: Chain,
+    links: Sequence[Link],
+    established: Established,
+    given: Given,
+    witnessed: datetime | None,
+    exclusion: Exclusion | None,
 ) -> tuple[str, ...]:
     certificate = chain.case.statement.predicate
     assert isinstance(certificate, Unlearning)
     limits = [
-        "That the computation took place as stated is the operator's word: no proof and no replay shows it.",
+        *_proof_limits(exclusion, given),
         "Nothing shows that the operator told the truth about the training data when it committed to them.",
         "It speaks of these tensors, not of copies of the data or model elsewhere, nor of a record's double under another id.",
     ]
@@ -427,6 +490,25 @@ def _limits(
             "That the records left out are those requested is the operator's word, but to whoever holds a receipt (--receipt)."
         )
     return tuple(limits)
+
+
+def _proof_limits(exclusion: Exclusion | None, given: Given) -> list[str]:
+    if exclusion is None:
+        return ["That the computation took place as stated is the operator's word: no proof and no replay shows it."]
+    limits = list(exclusion.limits)
+    if exclusion.development:
+        limits.append(
+            "DEVELOPMENT reference string: whoever made it can forge such proofs. The zero-knowledge proof shows nothing."
+        )
+    if given.weights is None:
+        limits.append(
+            "The proof speaks of weights that were committed to: that they are the model's is checked for those who give --weights."
+        )
+    limits.append(
+        "The proof speaks of committed numbers: that they are the people's records is the operator's word, but to holders of "
+        "receipts."
+    )
+    return limits
 
 
 def _asked(chain: Chain) -> int:

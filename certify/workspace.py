@@ -7,6 +7,7 @@
       log.db            the log: commitments and signatures only
       vault.db          openings, encrypted
       trust.toml        what a verifier needs to believe
+      zk/               commitments and proofs that statements name, once there are any
       keys/             issuer.pem, log.pem, vault.json (encrypted), log.seen (the log's watermark)
 
 Opening a workspace reads no key; each is loaded when it is first needed.
@@ -23,12 +24,16 @@ from pathlib import Path
 import msgspec
 
 from certify import passwords, vault
+from certify.attachments import Attachments
 from certify.envelope import Envelope, sign
 from certify.errors import StatementError, WorkspaceError
+from certify.fields import Label, Origin
+from certify.inputs import write_file
 from certify.keys import Algorithm, SigningKey
-from certify.statement import Label, Origin, Statement, Training, Unlearning
+from certify.statement import Statement, Training, Unlearning
 from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust, quoted
 from certify.vault import Vault
+from certify.zk import CircuitDescription
 from ledger.keyfile import is_encrypted
 from ledger.log import Log
 from ledger.log_key import LogKey
@@ -152,6 +157,15 @@ class Workspace:
             watermark=watermark if watermark.exists() else None,
         )
 
+    def accept_circuit(self, circuit: CircuitDescription) -> None:
+        """Add a circuit to the trust file that is handed out: whoever gets it should build the circuit themselves."""
+        path = self.path / "trust.toml"
+        if circuit.digest in Trust.load(path).circuits:
+            return
+        name = quoted(f"{circuit.statement}, {circuit.parameters.get('loss') or circuit.parameters.get('network')}")
+        text = path.read_text(encoding="utf-8")
+        write_file(path, f"{text}\n[[circuit]]\nname = {name}\ndigest = {quoted(circuit.digest)}\n".encode())
+
     def log_keys(self) -> Sequence[VerifierKey]:
         """The log's verifier keys, as the trust file names them."""
         for log in Trust.load(self.path / "trust.toml").logs:
@@ -172,6 +186,11 @@ class Workspace:
     def vault(self) -> Vault:
         path = self.path / "keys" / "vault.json"
         return Vault(self.path / "vault.db", vault.load_key(path, self.password_for(path)))
+
+    @cached_property
+    def attachments(self) -> Attachments:
+        """Points, proofs and circuits that statements name."""
+        return Attachments(self.path / "zk")
 
     def forget_issuer_key(self) -> None:
         """Read the issuer's key anew when it is next needed: its file has changed."""

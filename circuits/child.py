@@ -1,23 +1,26 @@
 """EZKL calls in a process of their own, so that a panic, a hang or the out-of-memory killer ends that process and not
 its caller.
 
-The parent writes a job, starts this file as a script, and reads one JSON line for each stage::
+The parent writes a job, starts ``child_main.py`` as a script, and reads one JSON line for each stage::
 
     with folder() as work:
         usage = run([Call("setup", {"model": "c.bin", "vk_path": "vk", …})], work, seconds=60, error=ProverError)
         vk = (work / "vk").read_bytes()
 
-Paths in a call are relative to the folder, which the parent deletes. Nothing here imports torch or numpy.
+Paths in a call are relative to the folder, which the parent deletes. A parent that was killed cannot: then the child ends too
+and deletes it, and what a machine that failed left behind goes at the next start. Nothing here imports torch or numpy.
 """
 
 import contextlib
+import functools
 import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +28,9 @@ from pathlib import Path
 from typing import Any
 
 REASON = 600  # characters of a reason kept
+PREFIX = "circuits-job-"
+AWAKE = 0.3  # seconds: how often a parent that waits looks up
+YOUNG = 60.0  # seconds that a folder may exist without being locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,38 @@ class Usage:
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """A temporary folder that only this user can read; gone afterwards in every case."""
-    with tempfile.TemporaryDirectory(prefix="circuits-", ignore_cleanup_errors=True) as name:
+    _sweep(tempfile.gettempdir())
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name,
+        contextlib.ExitStack() as stack,
+    ):
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps it either
+            stack.enter_context(_locked(name))
         yield Path(name)
+
+
+@functools.cache
+def _sweep(place: str) -> None:
+    """Remove the folders there that processes of this user left when they were killed: those that nobody holds a lock on."""
+    for left in Path(place).glob(PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            found = left.lstat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > YOUNG:
+                with _locked(left):
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(name: str | Path) -> Iterator[None]:
+    """A lock on the folder itself, which the system takes away when this process ends. Raises OSError where another has it."""
+    import fcntl
+
+    held = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def run(
@@ -64,11 +100,12 @@ def run(
     Raises ``error(reason)`` when one of them fails, panics, answers anything but success, takes too long or is killed.
     """
     job = work / "job.json"
-    job.write_text(json.dumps({"memory": memory, "calls": [[call.name, call.arguments] for call in calls]}))
-    late = threading.Event()
+    content = {"parent": os.getpid(), "memory": memory, "calls": [[call.name, call.arguments] for call in calls]}
+    job.write_text(json.dumps(content))
+    until = time.monotonic() + seconds
     with (work / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).resolve()), str(job)],
+            [sys.executable, "-P", str(Path(__file__).resolve().with_name("child_main.py")), str(job.resolve())],
             cwd=work,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -76,35 +113,28 @@ def run(
             start_new_session=True,
             env={**os.environ, "EZKL_REPO_PATH": str(work), "RUST_BACKTRACE": "0"},
         )
-
-    def stop() -> None:
-        late.set()
-        _kill(process)
-
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
     messages: list[dict[str, Any]] = []
-    assert process.stdout is not None
+    late = True
     try:
-        for line in process.stdout:
-            if not line.endswith(b"\n"):
-                break  # killed while it wrote
+        for line in _lines(process, until):
             message = json.loads(line)
             messages.append(message)
             if "stage" in message:
                 on_stage(message["stage"])
-        process.wait()
+        process.wait(max(0.0, until - time.monotonic()))
+        late = False
+    except subprocess.TimeoutExpired:
+        pass
     finally:
-        timer.cancel()
         _kill(process)
         process.wait()
+        assert process.stdout is not None
         process.stdout.close()
     last = messages[-1] if messages else {}
     stage = next((message["stage"] for message in reversed(messages) if "stage" in message), "start")
     if process.returncode == 0 and "done" in last:
         return Usage(last["done"], last["rss"])
-    if late.is_set():
+    if late:
         raise error(f"{stage} took longer than the limit of {seconds:g} seconds")
     if process.returncode == -signal.SIGKILL:
         raise error(f"{stage} was killed by the system, as happens when memory runs out")
@@ -112,63 +142,26 @@ def run(
     raise error(f"{stage} failed: {reason or f'the process ended with status {process.returncode}'}")
 
 
+def _lines(process: "subprocess.Popen[bytes]", until: float) -> Iterator[bytes]:
+    """Its whole lines as they come. Raises TimeoutExpired at ``until``.
+
+    Reading never blocks for long: an interrupt that is no signal, as Ray's are, is only seen between two system calls.
+    """
+    assert process.stdout is not None
+    source, read = process.stdout.fileno(), b""
+    while True:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise subprocess.TimeoutExpired(process.args, left)
+        if select.select([source], [], [], min(AWAKE, left))[0]:
+            new = os.read(source, 1 << 16)
+            if not new:
+                return  # what has no end of line was cut off when the process was killed
+            *lines, read = (read + new).split(b"\n")
+            yield from lines
+
+
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def _limit(memory: int | None) -> None:
-    """This process's address space, and its place in the queue when the system runs out of memory: first."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def _call(ezkl: Any, name: str, arguments: dict[str, Any]) -> None:
-    if "run_args" in arguments:
-        values = ezkl.PyRunArgs()
-        for key, value in arguments["run_args"].items():
-            setattr(values, key, tuple(value) if key == "lookup_range" else value)
-        arguments = {**arguments, "run_args": values}
-        arguments["py_run_args"] = arguments.pop("run_args")
-    answer = getattr(ezkl, name)(**arguments)
-    if answer is not True and (name in ("verify", "mock") or answer is False):
-        raise RuntimeError(f"ezkl answered {answer!r}")
-
-
-def main(path: str) -> None:
-    """The child: the job at ``path``; one JSON line for each stage, and a last one."""
-    job = json.loads(Path(path).read_text())
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever ezkl prints is not an answer
-    _limit(job["memory"])
-    seconds: dict[str, float] = {}
-    try:
-        import ezkl
-
-        for name, arguments in job["calls"]:
-            print(json.dumps({"stage": name}), file=answers)
-            began = time.perf_counter()
-            _call(ezkl, name, arguments)
-            seconds[name] = time.perf_counter() - began
-    except BaseException as caught:  # a Rust panic is not an Exception
-        print(json.dumps({"error": f"{type(caught).__name__}: {caught}"[:REASON]}), file=answers, flush=True)
-        os._exit(1)
-    print(json.dumps({"done": seconds, "rss": _peak()}), file=answers, flush=True)
-    os._exit(0)
-
-
-def _peak() -> int:
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

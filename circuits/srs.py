@@ -176,16 +176,29 @@ def reduced(srs: Srs) -> bytes:
     return (1).to_bytes(4, "little") + points + srs.data[-2 * _G2_RAW :]
 
 
-def find(logrows: int, folders: Sequence[Path] | None = None) -> Path:
-    """The file ``kzg<logrows>.srs`` in the first of the folders that has it. Raises SrsError. Nothing is downloaded."""
+def file_name(logrows: int, *, development: bool = False) -> str:
+    """``kzg11.srs``, or ``kzg11.development.srs`` for what is not of the ceremony."""
+    return f"kzg{logrows}.development.srs" if development else f"kzg{logrows}.srs"
+
+
+def find(logrows: int, folders: Sequence[Path] | None = None, *, development: bool = False) -> Path:
+    """The file ``kzg<logrows>.srs`` in the first of the folders that has it. Raises SrsError. Nothing is downloaded.
+
+    With ``development``, where none has it, ``kzg<logrows>.development.srs`` will do. Only names are looked at: what a
+    file is, :func:`load` tells.
+    """
     if folders is None:
         folders = folders_of(os.environ)
-    for folder in folders:
-        path = folder / f"kzg{logrows}.srs"
-        if path.is_file():
-            return path
+    for name in [file_name(logrows)] + [file_name(logrows, development=True)] * development:
+        for folder in folders:
+            path = folder / name
+            if path.is_file():
+                return path
     places = ", ".join(map(str, folders)) or "none"
-    raise SrsError(f"no kzg{logrows}.srs in the folders {places}; set {FOLDERS_VARIABLE} to the one that has it")
+    raise SrsError(
+        f"no kzg{logrows}.srs in the folders {places}; get it with certify srs fetch {logrows}, or set {FOLDERS_VARIABLE} "
+        "to the folder that has it"
+    )
 
 
 def folders_of(environment: Mapping[str, str]) -> list[Path]:

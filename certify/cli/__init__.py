@@ -22,11 +22,12 @@ _COMMANDS = {
     "diff": "certify.cli.inspect",
     "digest": "certify.cli.inspect",
     "log": "certify.cli.log",
+    "srs": "certify.cli.srs",
 }
 _SECTIONS = (
     ("Check what others say", ("verify", "show", "diff", "digest")),
     ("Keep a ledger", ("init", "train-commit", "request", "issue", "bundle", "receipt", "shred")),
-    ("The log and its keys", ("log", "keygen", "key", "completion")),
+    ("The log and its keys", ("log", "keygen", "key", "srs", "completion")),
 )
 
 

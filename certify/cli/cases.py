@@ -21,8 +21,9 @@ from certify.cli.options import (
 )
 from certify.cli.output import emit, fields, good, progress
 from certify.errors import InputError
+from certify.fields import Scalar
 from certify.inputs import read_file
-from certify.statement import Base, Request, Scalar, Scope, Training, Unlearning
+from certify.statement import Base, Request, Scope, Training, Unlearning
 
 if TYPE_CHECKING:
     from certify.certificate import Made

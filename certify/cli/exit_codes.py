@@ -1,9 +1,11 @@
 """What the command line ends with. 0 is success, 2 a wrong call (click's), 11 to 19 the verifier's steps 1 to 9.
 
-The verifier's and this package's own codes stand with their classes in :mod:`certify.errors`; the log's are here.
+The verifier's and this package's own codes stand with their classes in :mod:`certify.errors`; the log's and the circuits' are
+here.
 """
 
 from certify.errors import CertifyError
+from circuits import errors as circuits
 from ledger import errors as ledger
 
 INTERNAL = 70
@@ -21,13 +23,22 @@ _LEDGER_CODES: tuple[tuple[type[ledger.LedgerError], int], ...] = (  # subclasse
     (ledger.KeyFileError, 30),
 )
 FSCK_FOUND = 39
+_CIRCUIT_CODES: tuple[tuple[type[circuits.CircuitError], int], ...] = (  # subclasses first
+    (circuits.SrsError, 41),
+    (circuits.CommitmentError, 42),
+    (circuits.QuantizeError, 43),
+    (circuits.ResourceError, 45),
+    (circuits.ProverError, 44),
+    (circuits.ZkProofError, 46),
+    (circuits.CircuitError, 40),
+)
 
 
 def exit_code(error: BaseException) -> int:
     """The code for an error that ended a command."""
     if isinstance(error, CertifyError):
         return error.exit_code
-    for kind, code in _LEDGER_CODES:
+    for kind, code in (*_LEDGER_CODES, *_CIRCUIT_CODES):
         if isinstance(error, kind):
             return code
     return 1 if isinstance(error, ledger.LedgerError) else INTERNAL

@@ -9,8 +9,8 @@ import click
 from certify.cli.options import WEIGHTS, Pair, json_option, ledger_option, read_weights, weight_files
 from certify.cli.output import dim, emit, fields, plain, progress, strong, table
 from certify.errors import CertifyError, InputError
+from certify.fields import Scalar
 from certify.inputs import read_file
-from certify.statement import Scalar
 from ledger.errors import LedgerError
 
 Pairs = tuple[tuple[str, Scalar], ...]

@@ -12,7 +12,8 @@ import click
 
 from certify.digest import Manifest
 from certify.errors import InputError, StatementError
-from certify.statement import Method, Run, Scalar
+from certify.fields import Scalar
+from certify.statement import Method, Run
 from certify.times import format_time, now, parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])

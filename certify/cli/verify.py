@@ -9,9 +9,9 @@ from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option
 from certify.cli.output import bad, dim, emit, good, plain, progress, strong
 from certify.errors import VerificationError
+from certify.fields import Scalar
 from certify.inputs import read_file
 from certify.receipt import MAX_RECEIPT_SIZE
-from certify.statement import Scalar
 from certify.trust import Trust
 from certify.verifier import TITLES, Given, Report, Step
 

@@ -33,10 +33,11 @@ from certify.certificate import (
 )
 from certify.digest import Manifest
 from certify.errors import DigestError, WorkspaceError
+from certify.fields import Scalar
 from certify.records import records_of
 from certify.safetensors import digest_weights
 from certify.state_dict import digest_state_dict
-from certify.statement import Base, Method, Run, Scalar, checked
+from certify.statement import Base, Method, Run, checked
 from certify.times import format_time, now
 from certify.workspace import Logged, Workspace
 

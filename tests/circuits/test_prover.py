@@ -11,8 +11,9 @@ from circuits import child, estimate, prover, zk_verifier
 from circuits.commitment import commit
 from circuits.errors import ProverError, ResourceError, ZkProofError
 from circuits.export import run_torch, to_onnx
-from circuits.layout import points_of
-from circuits.optimum import Optimum, Ridge, SquaredHinge, solve
+from circuits.fixed_point import fixed_point
+from circuits.optimum import module_of, solve
+from circuits.problem import Loss
 from circuits.srs import load
 from tests.proving import (
     LOGROWS,
@@ -39,12 +40,12 @@ def test_the_circuit_agrees_with_torch_to_the_last_digit(case: object) -> None:
 
 
 def test_several_outputs_and_several_forgotten_records() -> None:
-    p = problem(outputs=2, forgotten=2, features=3, scale_y=4)
+    p = problem("ridge", outputs=2, forgotten=(2,), features=3, scale_y=4)
     records = records_for(p)
     forgotten = records[[3, 20], :3]
-    inputs = Inputs.of(records, solve(Ridge(p), records, forgotten), forgotten)
-    case = prove(Ridge, p, inputs)
-    values = check(case, accepted={zk_verifier.sha256(case.keys.vk)})
+    inputs = Inputs.of(p, records, solve(module_of(p), records, [forgotten]), forgotten)
+    case = prove(p, inputs)
+    values = check(case)
     assert values == run_torch(case.module, inputs.tensors(p))
     assert values[-1] == 37
 
@@ -55,8 +56,8 @@ def test_commitments_are_the_ones_that_anybody_computes_without_ezkl() -> None:
 
 
 def test_commitments_are_the_same_in_another_circuit() -> None:
-    _, _, _, inputs = honest(SquaredHinge)
-    assert prove(Ridge, problem(), inputs).commitments == hinge().commitments
+    _, _, _, inputs = honest()
+    assert prove(problem("ridge"), inputs).commitments == hinge().commitments
 
 
 def test_a_dataset_that_spreads_over_several_kzg_columns() -> None:
@@ -64,26 +65,24 @@ def test_a_dataset_that_spreads_over_several_kzg_columns() -> None:
     p = problem(rows=200, features=10, tau=256)
     records = records_for(p)
     forgotten = records[3:4, :10]
-    inputs = Inputs.of(records, solve(SquaredHinge(p), records, forgotten), forgotten)
-    case = prove(SquaredHinge, p, inputs)
+    inputs = Inputs.of(p, records, solve(module_of(p), records, [forgotten]), forgotten)
+    case = prove(p, inputs)
     data, weights, forgot = case.commitments
     assert list(data) == commit(inputs.records, load(srs(LOGROWS)))
-    assert len(data) == points_of(200, 11, LOGROWS) == 2
-    accepted = {zk_verifier.sha256(case.keys.vk)}
-    assert check(case, accepted=accepted)[-1] == 198
+    assert len(data) == p.layouts[0].points == 2
+    assert check(case)[-1] == 198
     for wrong in ((data[1], data[0]), (weights[0], data[1])):
         with pytest.raises(ZkProofError):
-            check(case, accepted=accepted, commitments=[wrong, weights, forgot])
+            check(case, commitments=[wrong, weights, forgot])
     with pytest.raises(ZkProofError, match="expected 2 points for input 0, got 1"):
-        check(case, accepted=accepted, commitments=[data[:1], weights, forgot])
+        check(case, commitments=[data[:1], weights, forgot])
 
 
-@pytest.mark.parametrize("loss", [Ridge, SquaredHinge])
-def test_settings_and_verification_key_are_the_same_bytes_each_time(loss: type[Optimum], tmp_path: Path) -> None:
-    p = problem()
-    first = circuit_of(loss, p)
-    bound = p.bound(largest_x=1024, largest_sum=20, largest_radius=20)
-    again = prover.compile(to_onnx(loss(p), p.shapes), prover.fixed_point(bound, LOGROWS))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_settings_and_verification_key_are_the_same_bytes_each_time(loss: Loss, tmp_path: Path) -> None:
+    p = problem(loss)
+    first = circuit_of(p)
+    again = prover.compile(to_onnx(module_of(p), [layout.shape for layout in p.layouts]), p.fixed_point)
     assert again.settings == first.settings
     one, two = (prover.setup(c, srs(LOGROWS), cache=tmp_path / n) for c, n in ((first, "a"), (again, "b")))
     assert one.vk == two.vk
@@ -131,7 +130,8 @@ def test_what_would_not_fit_is_refused_before_it_starts(monkeypatch: pytest.Monk
 def test_the_estimate_is_near_what_it_took() -> None:
     case = hinge()
     expected = case.circuit.estimate()
-    assert expected.memory / 2 < case.proved.usage.rss < expected.memory * 2
+    proved = prover.prove(case.circuit, case.inputs.all, srs(LOGROWS), case.keys)
+    assert expected.memory / 2 < proved.usage.rss < expected.memory * 2
     assert estimate.available_memory() is None or estimate.available_memory() > 0
 
 
@@ -169,7 +169,7 @@ def children() -> list[int]:
 
 def test_onnx_that_is_none_is_an_error() -> None:
     with pytest.raises(ProverError, match="gen_settings failed"):
-        prover.compile(b"not onnx", prover.fixed_point(1 << 30, LOGROWS))
+        prover.compile(b"not onnx", fixed_point(1 << 30, LOGROWS))
 
 
 def test_inputs_are_gone_from_disk_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +184,9 @@ def test_inputs_are_gone_from_disk_whatever_happens(tmp_path: Path, monkeypatch:
 
 
 def test_fixed_point_takes_the_fewest_digits_that_hold_the_bound() -> None:
-    assert prover.fixed_point(2040**2 - 1, 11).legs == 2
-    assert prover.fixed_point(2040**2, 11).legs == 3
-    assert prover.fixed_point(1 << 30, 14).legs == 3
+    assert fixed_point(2040**2 - 1, 11).legs == 2
+    assert fixed_point(2040**2, 11).legs == 3
+    assert fixed_point(1 << 30, 14).legs == 3
     for bound, logrows in ((0, 11), (5, 3), (1 << 120, 11)):
         with pytest.raises(ProverError):
-            prover.fixed_point(bound, logrows)
+            fixed_point(bound, logrows)

@@ -1,0 +1,296 @@
+"""Models whose unlearning can be proven: fit on data that were committed to, and forget with a zero-knowledge proof.
+
+::
+
+    fitted = fit("ledger", patients, target="diagnosis", objective=Objective("squared-hinge"))
+    request = file_request("ledger", {"17": patients["17"]}, ground="gdpr-17")
+    forgot = forget("ledger", [request])               # the optimum without the record, proven: exclusion-optimum/v1
+    forgot.weights["weight"]                           # float32, integers over 2**14
+
+A convex objective has one optimum, whatever path leads to it. So it is enough to prove that the released weights are next to the one
+over the retained records: nothing of the training has to be shown.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from certify import committed, environment
+from certify.bundle import CircuitFiles
+from certify.certificate import Made, log_training, log_unlearning, new_run_id, parent_of
+from certify.digest import Manifest
+from certify.encoding import encoding_for, outputs_of, row_of
+from certify.errors import WorkspaceError
+from certify.records import Records, records_of
+from certify.state_dict import digest_state_dict
+from certify.statement import Method, Parameters, Request, Run, Training, Unlearning
+from certify.times import format_time, now
+from certify.workspace import Logged, Workspace
+from certify.zk import FORGOTTEN, RECORDS, WEIGHTS, CircuitDescription, Commitments, Committed, Encoding, Evidence
+from circuits import description, optimum, prover, srs
+from circuits.errors import ProverError
+from circuits.opening import open_places
+from circuits.problem import Loss, Problem, bits_of
+
+Progress = Callable[[str, float], None]
+"""Called with what begins and the seconds that are thought to be left, 0 where nobody knows."""
+FAR = 1 << 20
+"""A record that no other is near."""
+
+
+def _silent(stage: str, left: float) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A convex objective, and the integers that it is computed with: x = X/scale_x, w = W/scale_w.
+
+    ``penalty`` is Λ in Σℓ + Λ/2 ‖w‖², ``tau`` the squared distance (of encoded features) within which records are left out along with
+    a forgotten one.
+    """
+
+    loss: Loss = "squared-hinge"
+    penalty: float = 1.0
+    tau: float = 0.01
+    scale_x: int = 128
+    scale_w: int = 1 << 14
+    logrows: int = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Provable:
+    """A logged statement and its model's weights, float32."""
+
+    logged: Logged
+    weights: Mapping[str, torch.Tensor]
+
+
+def fit(
+    ledger: Workspace | str | Path,
+    data: object,
+    *,
+    target: str = "target",
+    objective: Objective | None = None,
+    encoding: Encoding | None = None,
+    development: bool = False,
+    progress: Progress = _silent,
+) -> Provable:
+    """Fit the optimum over all records, commit to them and log ``training/v1``.
+
+    ``data``: id to record, or a sequence of records: objects with a column ``target``, or lists of numbers, the target last.
+    ``development``: do without the ceremony's reference string where there is none. Raises DatasetError, SrsError.
+    """
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    objective = objective or Objective()
+    records = records_of(data)
+    started = now()
+    path, string = committed.reference_string(objective.logrows, development=development)
+    encoding = encoding or encoding_for(
+        [record for _, record in records],
+        target=target,
+        scale=objective.scale_x,
+        numeric=objective.loss == "ridge",
+        target_scale=objective.scale_x if objective.loss == "ridge" else 1,
+    )
+    rows = [row_of(record, encoding) for _, record in records]
+    progress("fitting", 0)
+    problem = _problem(objective, encoding, rows)
+    matrix = torch.tensor(rows, dtype=torch.int64)
+    weights = optimum.solve(optimum.module_of(problem), matrix, [torch.full((1, problem.features), FAR)])
+    problem = _problem(objective, encoding, rows, weights)
+    progress("committing to the data", 0)
+    made = committed.commit(RECORDS, problem.layouts[0], [rows], string)
+    committed.keep(workspace, made)
+    digest = workspace.attachments.put("srs", srs.reduced(string))
+    state = _state(problem, weights)
+    parameters: Parameters = {name: value for name, value in asdict(problem).items() if name != "forgotten"}
+    logged = log_training(
+        workspace,
+        _made(digest_state_dict(state), Method(problem.statement, parameters), started),
+        records,
+        zk=Commitments(objective.logrows, digest, [made.stated], encoding),
+    )
+    return Provable(logged, state)
+
+
+def forget(
+    ledger: Workspace | str | Path, requests: Sequence[Logged | str | int], *, progress: Progress = _silent
+) -> Provable:
+    """Find the optimum without the requested records, prove that it is, and issue the certificate.
+
+    What earlier certificates of the same training left out stays out. Raises WorkspaceError, ProverError.
+    """
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    started = now()
+    asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
+    trained = _training_of(workspace, asked)
+    training = trained.statement.predicate
+    assert isinstance(training, Training) and training.zk is not None
+    parent = _latest(workspace, trained)
+    everything = [*_answered(workspace, parent), *asked]
+    stated = [_forgotten(logged) for logged in everything]
+    problem = problem_of(training, [part.rows for part in stated])
+    circuit = plan(problem)
+
+    [records] = committed.recall(workspace, training.zk.tensors[0])
+    forgotten = [committed.recall(workspace, part)[0] for part in stated]
+    layouts = problem.layouts
+    progress("solving", 0)
+    left_out = [torch.tensor(layout.matrix(values)) for layout, values in zip(layouts[2:], forgotten, strict=True)]
+    weights = optimum.solve(optimum.module_of(problem), torch.tensor(layouts[0].matrix(records)), left_out)
+    state = _state(problem, weights)
+
+    path, string = committed.reference_string_of(training.zk)
+    made = committed.commit(WEIGHTS, layouts[1], [weights.tolist()], string)
+    committed.keep(workspace, made)
+    for part in (training.zk.tensors[0], *stated):
+        committed.spend(workspace, part, 1)
+    keys = prover.setup(circuit, path, progress=progress)
+    proved = prover.prove(circuit, [records, *made.values, *forgotten], path, keys, progress=progress)
+    progress("verifying", 0)
+    built = circuit_files(problem, circuit, keys.vk, training.zk.srs)
+    openings = open_places(
+        made.values[0], [place for row in range(problem.features) for place in layouts[1].places(row)], string
+    )
+    evidence = Evidence(
+        problem.statement,
+        [workspace.attachments.put_circuit(built)],
+        Commitments(problem.logrows, training.zk.srs, [made.stated]),
+        [workspace.attachments.put("proofs", proved.proof)],
+        [part.to_bytes().hex() for _, part in sorted(openings.items())],
+    )
+    pre = _manifest(workspace, parent)
+    method = Method(problem.statement, {"radius_of": problem.loss})
+    logged = log_unlearning(
+        workspace, _made(digest_state_dict(state), method, started), pre=pre, requests=asked, evidence=evidence
+    )
+    workspace.accept_circuit(built.description)
+    return Provable(logged, state)
+
+
+def plan(problem: Problem) -> prover.Circuit:
+    """The circuit of a problem, ready to be estimated and proven."""
+    return description.build(problem)
+
+
+def problem_of(training: Training, forgotten: Sequence[int]) -> Problem:
+    """The problem of leaving out so many records of each request. Raises WorkspaceError when the training has none."""
+    try:
+        found = description.parse(training.recipe.name, {**training.recipe.parameters, "forgotten": list(forgotten)})
+    except ProverError as error:
+        raise WorkspaceError(
+            f"the training was not made for proofs ('certify fit' makes such ones): {error}"
+        ) from error
+    assert isinstance(found, Problem)
+    return found
+
+
+def circuit_files(parameters: description.Parameters, circuit: prover.Circuit, vk: bytes, srs_1: str) -> CircuitFiles:
+    """A circuit with what its description names. ``srs_1``: SHA-256 of the 516 bytes."""
+    onnx, settings, key = (sha256(part).hexdigest() for part in (circuit.onnx, circuit.settings, vk))
+    stated = CircuitDescription(parameters.statement, description.describe(parameters), onnx, settings, key, srs_1)
+    return CircuitFiles(stated, circuit.settings, vk)
+
+
+def _problem(
+    objective: Objective, encoding: Encoding, rows: Sequence[Sequence[int]], weights: torch.Tensor | None = None
+) -> Problem:
+    """For one forgotten record; its bits fit twice the largest number in the data and four times the weights' sum."""
+    outputs = outputs_of(encoding)
+    features = len(rows[0]) - outputs
+    largest = max(abs(value) for row in rows for value in row[:features])
+    total = 1.0 if weights is None else float(weights.abs().sum(0).max()) / objective.scale_w
+    sizes: dict[str, Any] = {
+        "rows": len(rows),
+        "features": features,
+        "scale_x": objective.scale_x,
+        "scale_w": objective.scale_w,
+        "penalty": max(1, round(objective.penalty * objective.scale_x**2)),
+        "tau": int(objective.tau * objective.scale_x**2),
+    }
+    bits = bits_of(**sizes, largest_x=2 * largest, largest_sum=4 * total + 1, largest_radius=1)
+    return Problem(
+        loss=objective.loss,
+        outputs=outputs,
+        forgotten=(1,),
+        bits=bits,
+        scale_y=encoding.target_scale,
+        logrows=objective.logrows,
+        **sizes,
+    )
+
+
+def _state(problem: Problem, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Released weights: integers over scale_w, exactly. weights: (features, outputs) int64"""
+    exact = weights.T.double() / problem.scale_w  # (outputs, features)
+    state = exact.float()
+    if not torch.equal(state.double(), exact):
+        raise ProverError(
+            f"expected weights that float32 holds over {problem.scale_w}, larger ones came: a smaller scale_w will do"
+        )
+    return {"weight": state.contiguous()}
+
+
+def _made(manifest: Manifest, method: Method, started: Any) -> Made:
+    run = Run(new_run_id(), format_time(started), format_time(max(started, now())))
+    return Made(manifest=manifest, method=method, run=run, environment=environment.describe())
+
+
+def _training_of(workspace: Workspace, requests: Sequence[Logged]) -> Logged:
+    """The training with all the records that requests name."""
+    record_ids: list[str] = []
+    for logged in requests:
+        request = logged.statement.predicate
+        if not isinstance(request, Request):
+            raise WorkspaceError(f"entry {logged.index} is a {logged.statement.kind} statement, expected a request")
+        record_ids += [opening.record_id for opening in workspace.vault.openings(request.forget.root)]
+    found = committed.training_with(workspace, record_ids) if record_ids else None
+    if found is None:
+        raise WorkspaceError(
+            "no training that was made for proofs ('certify fit' makes such ones) has the requested records"
+        )
+    return found[0]
+
+
+def _latest(workspace: Workspace, training: Logged) -> Logged:
+    """The last statement about the model that the training began with."""
+    for logged in reversed(list(workspace.of_kind("unlearning"))):
+        if workspace.lineage(logged)[0].index == training.index:
+            return logged
+    return training
+
+
+def _answered(workspace: Workspace, parent: Logged) -> list[Logged]:
+    """The requests that certificates up to ``parent`` have answered, in their order."""
+    found: list[Logged] = []
+    for logged in workspace.lineage(parent)[1:]:
+        certificate = logged.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        found += [workspace.find(digest) for digest in certificate.requests]
+    return found
+
+
+def _forgotten(logged: Logged) -> Committed:
+    request = logged.statement.predicate
+    assert isinstance(request, Request)
+    stated = request.zk.find(FORGOTTEN) if request.zk is not None else None
+    if stated is None:
+        raise WorkspaceError(
+            f"the request at entry {logged.index} commits to no numbers: it was filed before the training was logged"
+        )
+    return stated
+
+
+def _manifest(workspace: Workspace, logged: Logged) -> Manifest:
+    predicate = logged.statement.predicate
+    assert isinstance(predicate, Training | Unlearning)
+    model = predicate.model if isinstance(predicate, Training) else predicate.post
+    text = workspace.vault.note(f"manifest/{model.tensor_root}")
+    if text is None:
+        raise WorkspaceError(f"the vault has no manifest of the model with tensor root {model.tensor_root}")
+    return Manifest.parse(text.encode())
