@@ -16,18 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from certify.hooks.torch import training, unlearning
+    from certify.provable import Objective, fit, forget
     from certify.request import file_request
     from certify.verifier import verify
     from certify.workspace import Workspace
 
 _HOME = {
+    "Objective": "certify.provable",
     "Workspace": "certify.workspace",
     "file_request": "certify.request",
+    "fit": "certify.provable",
+    "forget": "certify.provable",
     "training": "certify.hooks.torch",
     "unlearning": "certify.hooks.torch",
     "verify": "certify.verifier",
 }
-__all__ = ["Workspace", "file_request", "training", "unlearning", "verify"]
+__all__ = ["Objective", "Workspace", "file_request", "fit", "forget", "training", "unlearning", "verify"]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,6 +40,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_HOME[name]), name)
     except ModuleNotFoundError as error:
-        if error.name == "torch":
-            raise ImportError("certify's hooks need torch: pip install 'unlearning-ledger[torch]'") from error
+        if error.name in ("torch", "onnx"):
+            extra = "zk" if _HOME[name] == "certify.provable" else "torch"
+            raise ImportError(f"certify.{name} needs {error.name}: pip install 'unlearning-ledger[{extra}]'") from error
         raise

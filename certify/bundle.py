@@ -4,7 +4,7 @@
 
     README.txt                             what this is, in plain words (always the same text)
     circuits/<digest>.json                 what a circuit proves, and the digests of what it is made of
-    circuits/<digest>.settings             its settings, <digest>.vk its verification key
+    circuits/<digest>.settings             its settings, <digest>.vk its verification key (packed: circuits.packing)
     datasets/<root>.leaves                 leaf hashes of the training dataset, 32 bytes each
     entries/<index, 12 digits>.dsse.json   a signed statement, the exact bytes that were logged
     entries/<index, 12 digits>.tlog-proof  its inclusion proof with the checkpoint
@@ -38,6 +38,8 @@ from certify.fields import MAX_INTEGER
 from certify.inputs import write_file
 from certify.wire import canonical, decode
 from certify.zk import CircuitDescription
+from circuits.errors import ZkProofError
+from circuits.packing import pack, unpack
 from ledger.errors import LedgerError
 from ledger.proof import TlogProof
 
@@ -135,7 +137,7 @@ class Bundle:
         for digest, circuit in self.circuits.items():
             members[f"circuits/{digest}.json"] = circuit.description.to_json()
             members[f"circuits/{digest}.settings"] = circuit.settings
-            members[f"circuits/{digest}.vk"] = circuit.vk
+            members[f"circuits/{digest}.vk"] = pack(circuit.vk)
         for folder, suffix in _BY_CONTENT:
             for digest, content in getattr(self, folder).items():
                 members[f"{folder}/{digest}.{suffix}"] = content

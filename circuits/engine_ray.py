@@ -16,6 +16,7 @@ those. Anybody who can join the cluster or, without Ray's TLS (``RAY_USE_TLS``),
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import pickle
 import secrets
@@ -87,6 +88,7 @@ def _sender(cpus: float, retries: int, cache: Path | None) -> Callable[[Job], An
         return hashlib.sha256(data).hexdigest(), ray.put(data)
 
     put = functools.lru_cache(maxsize=4)(ray.put)
+    remote = ray.remote(_task)  # here, so that workers import the function instead of being sent its code
 
     def send(job: Job) -> Any:
         memory = job.circuit.estimate().memory
@@ -94,7 +96,7 @@ def _sender(cpus: float, retries: int, cache: Path | None) -> Callable[[Job], An
         digest, data = string(job.srs)
         key = secrets.token_bytes(32)
         sealed = AESGCM(key).encrypt(NONCE, pickle.dumps(job.inputs), None)
-        task = _task.options(num_cpus=cpus, memory=memory, max_retries=retries)
+        task = remote.options(num_cpus=cpus, memory=memory, max_retries=retries)
         # in a list, the string is fetched only by a node that wants it
         return task.remote(sealed, key, put(job.circuit), digest, [data], cpus, cache)
 
@@ -127,9 +129,9 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False if address is None else None}
+    dashboard = False if address is None else None  # a cluster that runs already takes no such argument
     try:
-        ray.init(address=address or "local", **quiet)
+        ray.init(address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise ProverError(f"expected a Ray cluster at {address}, got: {error}") from None
     try:
@@ -160,7 +162,6 @@ def _fits(circuit: prover.Circuit, memory: int) -> None:
         )
 
 
-@ray.remote
 def _task(
     sealed: bytes, key: bytes, circuit: prover.Circuit, digest: str, srs: list[Any], cpus: float, cache: Path | None
 ) -> Answer:

@@ -44,7 +44,7 @@ MIRRORS = (
 """Where ezkl 23.0.5 gets the files (the address stands in its binary), and where versions before it did (src/pfsys/srs.rs)."""
 
 SCHEMES = ("https", "http", "file")
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _PATIENCE = 30.0  # seconds without a byte
 _SPOT_CHECKS = 16
 

@@ -7,7 +7,6 @@ The data are scikit-learn's 569 breast-cancer patients (Wisconsin). Run it with 
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
+from telling import run, say, story
 from torch import Tensor, nn
 
 import certify
@@ -24,29 +24,6 @@ from circuits.steps.sisa import Sisa, Standardize, plan
 
 SEED = 7
 SHARDS, SLICES = 5, 2
-CHAPTERS = 9
-
-
-def chapter(number: int, title: str) -> None:
-    click.echo()
-    click.secho(f"[{number}/{CHAPTERS}] {title}", bold=True)
-
-
-def say(text: str) -> None:
-    click.echo(f"  {text}")
-
-
-def run(*arguments: str | Path | int, expect: int = 0, since: str = "") -> None:
-    """Run certify in a process of its own, as the person in question would, and show what it prints from ``since`` on."""
-    shown = " ".join(str(a) for a in arguments)
-    click.secho(f"  $ certify {shown}", fg="cyan")
-    done = subprocess.run([sys.executable, "-m", "certify", *map(str, arguments)], capture_output=True, text=True)
-    lines = (done.stdout + done.stderr).splitlines()
-    first = next((i for i, line in enumerate(lines) if since in line), 0)
-    for line in (["…"] if first else []) + lines[first:]:
-        click.echo(f"    {line}".rstrip())
-    if done.returncode != expect:
-        raise SystemExit(f"certify {shown} ended with {done.returncode}, expected {expect}")
 
 
 def constituent() -> nn.Module:
@@ -67,6 +44,7 @@ def flip(path: Path, position: int) -> None:
 
 def main(folder: Path) -> None:
     began = time.monotonic()
+    chapter = story(9)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.chdir(folder)

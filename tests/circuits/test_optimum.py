@@ -8,24 +8,24 @@ from sklearn.svm import LinearSVC
 
 from circuits.errors import CommitmentError, ProverError
 from circuits.export import run_onnx, run_torch, to_onnx
-from circuits.optimum import Optimum, Ridge, SquaredHinge, solve
-from circuits.problem import Problem
+from circuits.optimum import Optimum, module_of, solve
+from circuits.problem import Loss, Problem
 from circuits.vicinity import radius
 from tests.proving import FORGOTTEN, JITTERED, Inputs, problem, records_for
 
-CASES = [(loss, outputs, forgotten) for loss in (Ridge, SquaredHinge) for outputs in (1, 3) for forgotten in (1, 2)]
+LOSSES: list[Loss] = ["ridge", "squared-hinge"]
+CASES = [(loss, outputs, forgotten) for loss in LOSSES for outputs in (1, 3) for forgotten in ((1,), (2,), (1, 1))]
 
 
-def instance(loss: type[Optimum], outputs: int, forgotten: int) -> tuple[Optimum, torch.Tensor, torch.Tensor]:
-    scale_y = 4 if loss is Ridge else 1
-    p = problem(outputs=outputs, forgotten=forgotten, scale_y=scale_y)
+def instance(
+    loss: Loss, outputs: int = 1, forgotten: tuple[int, ...] = (1,)
+) -> tuple[Optimum, torch.Tensor, list[torch.Tensor]]:
+    p = problem(loss, outputs=outputs, forgotten=forgotten, scale_y=4 if loss == "ridge" else 1)
     records = records_for(p, seed=outputs)
-    return loss(p), records, records[[FORGOTTEN, 20][:forgotten], : p.features]
+    return module_of(p), records, list(records[[FORGOTTEN, 20][: sum(forgotten)], : p.features].split(list(forgotten)))
 
 
-def by_hand(
-    loss: type[Optimum], p: Problem, records: list[list[int]], w: list[list[int]], f: list[list[int]]
-) -> list[int]:
+def by_hand(p: Problem, records: list[list[int]], w: list[list[int]], f: list[list[int]]) -> list[int]:
     """G and the count kept, in Python's integers, a record at a time."""
     kept = [
         row
@@ -38,37 +38,37 @@ def by_hand(
         x, y = row[: p.features], row[p.features :]
         for o in range(p.outputs):
             z = sum(x[i] * w[i][o] for i in range(p.features))
-            slope = z - unit // p.scale_y * y[o] if loss is Ridge else -y[o] * max(0, unit - y[o] * z)
+            slope = z - unit // p.scale_y * y[o] if p.loss == "ridge" else -y[o] * max(0, unit - y[o] * z)
             for i in range(p.features):
                 gradient[i][o] += x[i] * slope
     return [*(value for row in gradient for value in row), len(kept)]
 
 
 @pytest.mark.parametrize(("loss", "outputs", "forgotten"), CASES)
-def test_the_module_computes_the_equation_exactly(loss: type[Optimum], outputs: int, forgotten: int) -> None:
+def test_the_module_computes_the_equation_exactly(loss: Loss, outputs: int, forgotten: tuple[int, ...]) -> None:
     module, records, f = instance(loss, outputs, forgotten)
     weights = torch.randint(-30000, 30000, (5, outputs))
-    tensors = Inputs.of(records, weights, f).tensors(module.problem)
-    expected = by_hand(loss, module.problem, records.tolist(), weights.tolist(), f.tolist())
+    tensors = Inputs.of(module.problem, records, weights, *f).tensors(module.problem)
+    expected = by_hand(module.problem, records.tolist(), weights.tolist(), torch.cat(f).tolist())
     assert list(run_torch(module, tensors)) == expected
-    assert list(run_onnx(to_onnx(module, module.problem.shapes), tensors)) == expected
+    assert list(run_onnx(to_onnx(module, [layout.shape for layout in module.problem.layouts]), tensors)) == expected
 
 
-def kept_floats(p: Problem, records: torch.Tensor, f: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def kept_floats(p: Problem, records: torch.Tensor, f: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
     x = records[:, : p.features].double().numpy() / p.scale_x
-    distance = ((x[:, None] - f.double().numpy()[None] / p.scale_x) ** 2).sum(-1)
+    distance = ((x[:, None] - torch.cat(f).double().numpy()[None] / p.scale_x) ** 2).sum(-1)
     keep = (distance > p.tau / p.scale_x**2).all(1)
     return x[keep], records[:, p.features :].double().numpy()[keep] / p.scale_y
 
 
-def optimum_by_scipy(loss: type[Optimum], p: Problem, records: torch.Tensor, f: torch.Tensor) -> np.ndarray:
+def optimum_by_scipy(p: Problem, records: torch.Tensor, f: list[torch.Tensor]) -> np.ndarray:
     x, y = kept_floats(p, records, f)
     penalty = p.penalty / p.scale_x**2
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         w = flat.reshape(p.features, p.outputs)
-        slack = x @ w - y if loss is Ridge else np.maximum(0, 1 - y * (x @ w))
-        slope = slack if loss is Ridge else -y * slack
+        slack = x @ w - y if p.loss == "ridge" else np.maximum(0, 1 - y * (x @ w))
+        slope = slack if p.loss == "ridge" else -y * slack
         return (slack**2).sum() / 2 + penalty * (w**2).sum() / 2, (x.T @ slope + penalty * w).ravel()
 
     start = np.zeros(p.features * p.outputs)
@@ -78,24 +78,24 @@ def optimum_by_scipy(loss: type[Optimum], p: Problem, records: torch.Tensor, f: 
 
 
 @pytest.mark.parametrize(("loss", "outputs", "forgotten"), CASES)
-def test_the_optimum_is_never_further_than_the_radius(loss: type[Optimum], outputs: int, forgotten: int) -> None:
+def test_the_optimum_is_never_further_than_the_radius(loss: Loss, outputs: int, forgotten: tuple[int, ...]) -> None:
     module, records, f = instance(loss, outputs, forgotten)
     p = module.problem
-    best = optimum_by_scipy(loss, p, records, f)
+    best = optimum_by_scipy(p, records, f)
     solved = solve(module, records, f)
     for noise in (0, 1, 100, 10_000):  # the solution, and weights ever further from it
         weights = solved + torch.randint(-noise, noise + 1, solved.shape)
-        *gradient, kept = run_torch(module, Inputs.of(records, weights, f).tensors(p))
+        *gradient, kept = run_torch(module, Inputs.of(p, records, weights, *f).tensors(p))
         distance = np.linalg.norm(weights.double().numpy() / p.scale_w - best)
         stated = radius(gradient, scale_w=p.scale_w, penalty=p.penalty)
         assert distance <= stated + 1e-7  # what scipy's own optimum is off by
-        assert kept == p.rows - 1 - forgotten  # the duplicate goes as well
+        assert kept == p.rows - 1 - sum(forgotten)  # the duplicate goes as well
         if noise == 0:
             assert stated < 0.02
 
 
 def test_weights_are_those_of_scikit_learn() -> None:
-    module, records, f = instance(SquaredHinge, 1, 1)
+    module, records, f = instance("squared-hinge")
     p = module.problem
     x, y = kept_floats(p, records, f)
     theirs = LinearSVC(C=p.scale_x**2 / p.penalty / 2, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(x, y[:, 0])
@@ -108,18 +108,18 @@ def test_a_jittered_duplicate_within_tau_is_excluded_and_one_beyond_is_not() -> 
         p = problem()
         records = records_for(p)
         records[JITTERED, : p.features] = records[FORGOTTEN, : p.features] + jitter
-        tensors = Inputs.of(records, torch.zeros(5, 1).long(), records[FORGOTTEN : FORGOTTEN + 1, :5]).tensors(p)
-        assert run_torch(Ridge(p), tensors)[-1] == kept
+        tensors = Inputs.of(p, records, torch.zeros(5, 1).long(), records[FORGOTTEN : FORGOTTEN + 1, :5]).tensors(p)
+        assert run_torch(module_of(p), tensors)[-1] == kept
 
 
 def test_settling_on_integers_beats_rounding() -> None:
-    module, records, f = instance(Ridge, 1, 1)
+    module, records, f = instance("ridge")
     p = module.problem
-    best = optimum_by_scipy(Ridge, p, records, f)
+    best = optimum_by_scipy(p, records, f)
     rounded = torch.from_numpy(best * p.scale_w).round().long()
 
     def norm(weights: torch.Tensor) -> float:
-        gradient = run_torch(module, Inputs.of(records, weights, f).tensors(p))[:-1]
+        gradient = run_torch(module, Inputs.of(p, records, weights, *f).tensors(p))[:-1]
         return radius(gradient, scale_w=p.scale_w, penalty=p.penalty)
 
     assert norm(solve(module, records, f)) <= norm(rounded)
@@ -137,13 +137,15 @@ def test_impossible_problems_are_refused() -> None:
         ({"rows": 0}, "rows to be 1"),
         ({"penalty": 0}, "penalty to be 1"),
         ({"tau": -1}, "tau"),
-        ({"scale_y": 3}, "divide"),
+        ({"loss": "hinge"}, "expected a loss of"),
+        ({"forgotten": ()}, "one forgotten record"),
+        ({"forgotten": (1, 0)}, "one forgotten record"),
+        ({"loss": "ridge", "scale_y": 3}, "divide"),
+        ({"scale_y": 2}, "labels"),
     ):
         with pytest.raises(ProverError, match=message):
             problem(**changes)
-    with pytest.raises(ProverError, match="labels"):
-        SquaredHinge(problem(scale_y=2))
     with pytest.raises(ProverError, match="24 significant bits"):
-        Ridge(problem(penalty=(1 << 24) + 1))
+        module_of(problem(penalty=(1 << 24) + 1))
     with pytest.raises(CommitmentError, match="expected shapes"):
-        solve(Ridge(problem()), torch.zeros(3, 6).long(), torch.zeros(1, 5).long())
+        solve(module_of(problem()), torch.zeros(3, 6).long(), [torch.zeros(1, 5).long()])

@@ -16,7 +16,7 @@ from tests.proving import check, hinge, srs
 
 
 def test_the_values_are_the_proofs_instances() -> None:
-    assert check(hinge()) == hinge().proved.instances
+    assert check(hinge()) == hinge().instances
 
 
 def test_it_needs_nothing_that_a_prover_needs() -> None:
@@ -101,7 +101,7 @@ def test_a_panic_is_a_refusal() -> None:
 
 
 def test_a_proof_has_one_form_only() -> None:
-    proof = hinge().proved.proof
+    proof = hinge().proof
     parsed = Proof.parse(proof)
     assert parsed.format() == proof
     assert Proof.from_ezkl(parsed.to_ezkl()) == parsed
