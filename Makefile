@@ -1,4 +1,4 @@
-# make demo   set up, and run the main job on real data
+# make demo   set up, and run the main job on real data: a request, answered with a zero-knowledge proof
 # make test   set up, and run all tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +8,7 @@ PIP = $(BIN)/pip --disable-pip-version-check
 .PHONY: demo test check bench schemas clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python examples/breast_cancer_sisa.py demo-out
+	$(BIN)/python examples/breast_cancer_exclusion.py demo-out
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)

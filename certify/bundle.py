@@ -199,13 +199,15 @@ def _circuit(digest: str, parts: Mapping[str, bytes]) -> CircuitFiles:
     description = decode(parts["json"], CircuitDescription, limit=MAX_CIRCUIT_SIZE, what=what, error=BundleError)
     if description.digest != digest:
         raise BundleError(f"{what} has SHA-256 {description.digest}")
-    for name, stated in (("settings", description.settings), ("vk", description.vk)):
-        found = sha256(parts[name]).hexdigest()
+    try:
+        vk = unpack(parts["vk"])
+    except ZkProofError as error:
+        raise BundleError(f"circuit {digest[:16]}: {error}") from error
+    for name, data, stated in (("settings", parts["settings"], description.settings), ("vk", vk, description.vk)):
+        found = sha256(data).hexdigest()
         if found != stated:
-            raise BundleError(
-                f"the {name} of circuit {digest[:16]} have SHA-256 {found}, its description says {stated}"
-            )
-    return CircuitFiles(description, parts["settings"], parts["vk"])
+            raise BundleError(f"the {name} of circuit {digest[:16]} has SHA-256 {found}, its description says {stated}")
+    return CircuitFiles(description, parts["settings"], vk)
 
 
 def _positions(content: bytes) -> list[int]:
