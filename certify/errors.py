@@ -52,6 +52,12 @@ class WorkspaceError(CertifyError):
     exit_code = 9
 
 
+class CircuitMismatchError(CertifyError):
+    """A circuit that was rebuilt from its description is another than the one described."""
+
+    exit_code = 48
+
+
 class VerificationError(CertifyError):
     """A step of the verification failed. ``step`` is its number in SPEC.md, ``passed`` what was established before."""
 

@@ -143,7 +143,8 @@ def _optimum(case: _Case, development: bool) -> Exclusion:
         raise ProofRefusedError(
             f"expected a circuit of {Problem.statement}, one of {circuit.description.statement} came"
         )
-    _check_scale(case.training, problem.scale_x)
+    _check_objective(case.training, problem)
+    _check_alone(case.evidence)
     if problem.rows != case.training.dataset.count:
         raise ProofRefusedError(
             f"expected a proof about all {case.training.dataset.count} records, one about {problem.rows} came"
@@ -160,7 +161,12 @@ def _optimum(case: _Case, development: bool) -> Exclusion:
     ]
     for request, layout in zip(case.requests, layouts[2:], strict=True):
         commitments += points_of(request.zk, FORGOTTEN, layout, case)
-    *gradient, kept = verify_proof(case, 0, circuit, commitments)[: problem.features * problem.outputs + 1]
+    values = verify_proof(case, 0, circuit, commitments, param_scale=problem.fixed_point.param_scale)
+    *gradient, kept = values
+    if len(gradient) != problem.features * problem.outputs:
+        raise ProofRefusedError(
+            f"expected a gradient of {problem.features} times {problem.outputs} and a count, {len(values)} values came"
+        )
     away = radius(gradient, scale_w=problem.scale_w, penalty=problem.penalty)
     _check_kept(kept, problem.rows, case.removed)
     if away > case.max_radius:
@@ -194,18 +200,25 @@ def _optimum(case: _Case, development: bool) -> Exclusion:
 _STATEMENTS: dict[str, Callable[[_Case, bool], Exclusion]] = {Problem.statement: _optimum}
 
 
-def points_of(stated: Commitments | None, name: str, layout: Layout, case: _Case) -> list[Points]:
-    """The points of each tensor of that name, committed to in the layout that the circuit takes."""
-    committed = stated.find(name) if stated is not None else None
-    if stated is None or committed is None:
+def points_of(stated: Commitments | None, name: str, layout: Layout, case: _Case, *, count: int = 1) -> list[Points]:
+    """The points of each of ``count`` tensors of that name, committed to in the layout that the circuit takes.
+
+    With another count, one statement's tensors could stand in the place of another's.
+    """
+    found = [tensor for tensor in stated.tensors if tensor.name == name] if stated is not None else []
+    if stated is None or not found:
         raise ProofRefusedError(f"no commitment to {name} is stated where the proof needs one")
+    if len(found) != 1 or found[0].count != count:
+        counts = " and ".join(str(tensor.count) for tensor in found)
+        raise ProofRefusedError(f"expected one commitment to {name}, of {count} tensors, {len(found)} came, of {counts}")
+    [committed] = found
     if (stated.logrows, stated.srs) != (case.logrows, case.evidence.commitments.srs):
         raise ProofRefusedError(f"the commitment to {name} was made for another circuit size or reference string")
-    found = (committed.rows, committed.columns, stated.logrows, committed.proofs)
+    shape = (committed.rows, committed.columns, stated.logrows, committed.proofs)
     expected = (layout.rows, layout.columns, layout.logrows, layout.proofs)
-    if found != expected:
+    if shape != expected:
         raise ProofRefusedError(
-            f"expected {name} of (rows, columns, logrows, proofs) {expected}, {found} are committed"
+            f"expected {name} of (rows, columns, logrows, proofs) {expected}, {shape} are committed"
         )
     return split_points(case.bundle, committed, layout)
 
@@ -226,7 +239,9 @@ def split_points(bundle: Bundle, committed: Committed, layout: Layout) -> list[P
     return [tuple(tensor[at : at + POINT] for at in range(0, size, POINT)) for tensor in tensors]
 
 
-def verify_proof(case: _Case, number: int, circuit: CircuitFiles, commitments: Sequence[Points]) -> tuple[int, ...]:
+def verify_proof(
+    case: _Case, number: int, circuit: CircuitFiles, commitments: Sequence[Points], *, param_scale: int = 0
+) -> tuple[int, ...]:
     """The public values of the case's proof ``number``, about exactly these commitments."""
     return zk_verifier.verify(
         case.proof(number),
@@ -236,6 +251,7 @@ def verify_proof(case: _Case, number: int, circuit: CircuitFiles, commitments: S
         commitments=commitments,
         accepted={bytes.fromhex(circuit.description.vk)},
         accepted_srs={bytes.fromhex(case.evidence.commitments.srs)},
+        param_scale=param_scale,
     )
 
 
@@ -246,12 +262,34 @@ def _check_kept(kept: int, records: int, removed: int) -> None:
         )
 
 
-def _check_scale(training: Training, scale: int) -> None:
+def _check_objective(training: Training, problem: Problem) -> None:
+    """The circuit computes what the training stated before anybody asked, on numbers that it said the meaning of."""
     encoding = training.zk.encoding if training.zk is not None else None
-    if encoding is not None and encoding.scale != scale:
+    if encoding is None:
+        raise ProofRefusedError("expected a training that says how records became numbers, this one does not")
+    if (encoding.scale, encoding.target_scale) != (problem.scale_x, problem.scale_y):
         raise ProofRefusedError(
-            f"the circuit takes data at scale {scale}, the training committed to them at {encoding.scale}"
+            f"the circuit takes data and targets at scales {problem.scale_x} and {problem.scale_y}, the training committed to "
+            f"them at {encoding.scale} and {encoding.target_scale}"
         )
+    stated, proven = training.recipe.parameters, description.describe(problem)
+    names = sorted({*stated, *proven} - {"forgotten"})
+    if training.recipe.name != problem.statement:
+        raise ProofRefusedError(f"expected a training by {problem.statement}, one by {training.recipe.name[:80]!r} came")
+    for name in names:
+        if name not in stated or name not in proven or stated[name] != proven[name]:
+            raise ProofRefusedError(
+                f"the training stated {name} {str(stated.get(name))[:80]}, the circuit has {proven.get(name)}"
+            )
+
+
+def _check_alone(evidence: Evidence) -> None:
+    """The certificate commits to weights and to nothing else: data and what is forgotten were committed to before."""
+    names = [tensor.name for tensor in evidence.commitments.tensors]
+    if names != [WEIGHTS]:
+        raise ProofRefusedError(f"expected evidence that commits to {WEIGHTS} alone, to {', '.join(names)[:200]} came")
+    if evidence.seed is not None or evidence.start is not None or evidence.commitments.encoding is not None:
+        raise ProofRefusedError("expected evidence without seed, start or encoding, which an optimum has none of")
 
 
 def _circuit(digest: str, evidence: Evidence, bundle: Bundle, accepted: Mapping[str, str]) -> CircuitFiles:

@@ -33,8 +33,8 @@ def match_weights(read: Read, certificate: Unlearning, exclusion: Exclusion, bun
     assert committed is not None  # the proof was checked
     layout = layout_of(committed, evidence.commitments.logrows)
     try:
-        tensors = {name: _integers(name, read(name), parameters.scale_w) for name in parameters.released}
         _check_hashes(read, certificate, bundle)
+        tensors = {name: _integers(name, read(name), parameters.scale_w) for name in parameters.released}
         matrix = parameters.arranged(tensors)
         points = split_points(bundle, committed, layout)[-1]
         openings = [Opening.parse(bytes.fromhex(text)) for text in evidence.openings]
@@ -51,6 +51,8 @@ def match_weights(read: Read, certificate: Unlearning, exclusion: Exclusion, bun
 
 def _integers(name: str, data: bytes, scale: int) -> list[int]:
     """float32 values as integers over the scale. Raises DigestError unless they are that, exactly."""
+    if len(data) % 4:
+        raise DigestError(f"expected float32 in {name}, {len(data)} bytes came")
     values = struct.unpack(f"<{len(data) // 4}f", data)
     for value in values:
         if not (value * scale).is_integer() or (value == 0 and struct.pack("<f", value) != bytes(4)):
@@ -70,8 +72,12 @@ def _check_hashes(read: Read, certificate: Unlearning, bundle: Bundle) -> None:
 
 def match_receipt(receipt: Receipt, training: Training, request: Request, bundle: Bundle) -> list[str]:
     """That the record is the one which proofs leave out, and stood in the data that they are about. Raises MismatchError."""
-    if receipt.zk is None or training.zk is None or request.zk is None:
+    if training.zk is None or request.zk is None:
         return []
+    if receipt.zk is None:
+        raise MismatchError(
+            "the receipt does not match: it opens none of the numbers that the proof is about, expected the record's"
+        )
     try:
         records = training.zk.find(RECORDS) or training.zk.find(BATCHES)
         forgotten = request.zk.find(FORGOTTEN)

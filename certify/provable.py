@@ -32,6 +32,7 @@ from certify.times import format_time, now
 from certify.workspace import Logged, Workspace
 from certify.zk import FORGOTTEN, RECORDS, WEIGHTS, CircuitDescription, Commitments, Committed, Encoding, Evidence
 from circuits import description, optimum, prover, srs
+from circuits.engine import Engine, Job, local
 from circuits.errors import ProverError
 from circuits.opening import open_places
 from circuits.problem import Loss, Problem, bits_of
@@ -64,10 +65,14 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Provable:
-    """A logged statement and its model's weights, float32."""
+    """A logged statement and its model's weights, float32.
+
+    ``score`` of a model that was fitted: the share of its own records that it gets right or, for a target that is a number, R².
+    """
 
     logged: Logged
     weights: Mapping[str, torch.Tensor]
+    score: float | None = None
 
 
 def fit(
@@ -115,26 +120,27 @@ def fit(
         records,
         zk=Commitments(objective.logrows, digest, [made.stated], encoding),
     )
-    return Provable(logged, state)
+    return Provable(logged, state, _score(problem, matrix, weights))
 
 
 def forget(
-    ledger: Workspace | str | Path, requests: Sequence[Logged | str | int], *, progress: Progress = _silent
+    ledger: Workspace | str | Path,
+    requests: Sequence[Logged | str | int],
+    *,
+    engine: Engine | None = None,
+    progress: Progress = _silent,
 ) -> Provable:
     """Find the optimum without the requested records, prove that it is, and issue the certificate.
 
-    What earlier certificates of the same training left out stays out. Raises WorkspaceError, ProverError.
+    What earlier certificates of the same training left out stays out. ``engine``: where proofs are made, by default here. Raises
+    WorkspaceError, ProverError.
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     started = now()
-    asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
-    trained = _training_of(workspace, asked)
-    training = trained.statement.predicate
-    assert isinstance(training, Training) and training.zk is not None
-    parent = _latest(workspace, trained)
-    everything = [*_answered(workspace, parent), *asked]
-    stated = [_forgotten(logged) for logged in everything]
-    problem = problem_of(training, [part.rows for part in stated])
+    task = _task(workspace, requests)
+    training, parent, asked, stated, problem = task.training, task.parent, task.asked, task.stated, task.problem
+    assert training.zk is not None
+    progress("building the circuit", 0)
     circuit = plan(problem)
 
     [records] = committed.recall(workspace, training.zk.tensors[0])
@@ -150,10 +156,15 @@ def forget(
     committed.keep(workspace, made)
     for part in (training.zk.tensors[0], *stated):
         committed.spend(workspace, part, 1)
-    keys = prover.setup(circuit, path, progress=progress)
-    proved = prover.prove(circuit, [records, *made.values, *forgotten], path, keys, progress=progress)
+    job = Job(circuit, tuple(map(tuple, [records, *made.values, *forgotten])), path)
+    expected = circuit.estimate()
+    if engine is None:
+        engine = local(progress=lambda stage, left: progress(stage, left + expected.seconds * (stage == "setup")))
+    else:  # which says nothing until it is done
+        progress("prove", expected.setup_seconds + expected.seconds)
+    [(_, proved, vk)] = engine.prove([(problem.statement, job)])
     progress("verifying", 0)
-    built = circuit_files(problem, circuit, keys.vk, training.zk.srs)
+    built = circuit_files(problem, circuit, vk, training.zk.srs)
     openings = open_places(
         made.values[0], [place for row in range(problem.features) for place in layouts[1].places(row)], string
     )
@@ -171,6 +182,12 @@ def forget(
     )
     workspace.accept_circuit(built.description)
     return Provable(logged, state)
+
+
+def problem_for(ledger: Workspace | str | Path, requests: Sequence[Logged | str | int]) -> Problem:
+    """What :func:`forget` would prove: nothing is done. Raises WorkspaceError."""
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    return _task(workspace, requests).problem
 
 
 def plan(problem: Problem) -> prover.Circuit:
@@ -197,16 +214,69 @@ def circuit_files(parameters: description.Parameters, circuit: prover.Circuit, v
     return CircuitFiles(stated, circuit.settings, vk)
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What to forget: the requests asked for, and the commitments of all that the chain leaves out."""
+
+    training: Training
+    parent: Logged
+    asked: list[Logged]
+    stated: list[Committed]
+    problem: Problem
+
+
+def _task(workspace: Workspace, requests: Sequence[Logged | str | int]) -> _Task:
+    asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
+    trained = _training_of(workspace, asked)
+    training = trained.statement.predicate
+    assert isinstance(training, Training)
+    parent = _latest(workspace, trained)
+    stated = [_forgotten(logged) for logged in [*_answered(workspace, parent), *asked]]
+    return _Task(training, parent, asked, stated, problem_of(training, [part.rows for part in stated]))
+
+
+def _score(problem: Problem, matrix: torch.Tensor, weights: torch.Tensor) -> float:
+    """See :class:`Provable`. matrix: (n, d + o), weights: (d, o), int64"""
+    x, y = matrix[:, : problem.features].double(), matrix[:, problem.features :].double()
+    z = x @ weights.double() / (problem.scale_x * problem.scale_w)  # (n, o)
+    if problem.loss != "ridge":
+        right = z.argmax(1) == y.argmax(1) if problem.outputs > 1 else (z * y)[:, 0] > 0
+        return float(right.double().mean())
+    y = y / problem.scale_y
+    return float(1 - (z - y).square().sum() / (y - y.mean(0)).square().sum().clamp(min=1e-300))
+
+
 def _problem(
     objective: Objective, encoding: Encoding, rows: Sequence[Sequence[int]], weights: torch.Tensor | None = None
 ) -> Problem:
     """For one forgotten record; its bits fit twice the largest number in the data and four times the weights' sum."""
     outputs = outputs_of(encoding)
     features = len(rows[0]) - outputs
-    largest = max(abs(value) for row in rows for value in row[:features])
-    total = 1.0 if weights is None else float(weights.abs().sum(0).max()) / objective.scale_w
+    return problem_of_size(
+        objective,
+        rows=len(rows),
+        features=features,
+        outputs=outputs,
+        scale_y=encoding.target_scale,
+        largest=max(abs(value) for row in rows for value in row[:features]),
+        total=1.0 if weights is None else float(weights.abs().sum(0).max()) / objective.scale_w,
+    )
+
+
+def problem_of_size(
+    objective: Objective,
+    *,
+    rows: int,
+    features: int,
+    largest: int,
+    total: float,
+    outputs: int = 1,
+    scale_y: int = 1,
+    forgotten: tuple[int, ...] = (1,),
+) -> Problem:
+    """The problem of records that nobody has yet. largest: of |X|; total: Σ|w|, the largest of an output. Raises ProverError."""
     sizes: dict[str, Any] = {
-        "rows": len(rows),
+        "rows": rows,
         "features": features,
         "scale_x": objective.scale_x,
         "scale_w": objective.scale_w,
@@ -217,9 +287,9 @@ def _problem(
     return Problem(
         loss=objective.loss,
         outputs=outputs,
-        forgotten=(1,),
+        forgotten=forgotten,
         bits=bits,
-        scale_y=encoding.target_scale,
+        scale_y=scale_y,
         logrows=objective.logrows,
         **sizes,
     )

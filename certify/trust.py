@@ -40,7 +40,7 @@ import msgspec
 
 from certify.errors import InputError, StatementKeyError, TrustError
 from certify.fields import Digest
-from certify.inputs import read_file
+from certify.inputs import read_file, write_file
 from certify.keys import PublicKey
 from ledger.errors import MalformedError
 from ledger.note import COSIGNATURE_ED25519, COSIGNATURE_MLDSA44, ED25519, VerifierKey
@@ -214,6 +214,21 @@ def format_trust(logs: Sequence[TrustedLog], issuers: Sequence[TrustedIssuer]) -
             if time is not None:
                 lines.append(f"{field} = {time.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}")
     return "\n".join(lines) + "\n"
+
+
+def circuit_table(digest: str, name: str) -> str:
+    """The lines of a trust file that accept a circuit."""
+    return f"[[circuit]]\nname = {quoted(name)}\ndigest = {quoted(digest)}\n"
+
+
+def accept_circuit(path: Path, digest: str, name: str) -> bool:
+    """Accept a circuit in a trust file; False if it did already. Raises TrustError or InputError, and then leaves it as it is."""
+    if digest in Trust.load(path).circuits:
+        return False
+    data = f"{path.read_text(encoding='utf-8').rstrip()}\n\n{circuit_table(digest, name)}".encode()
+    Trust.parse(data)
+    write_file(path, data)
+    return True
 
 
 def quoted(text: str) -> str:

@@ -95,6 +95,8 @@ class Report:
     tensor_root: str
     steps: tuple[Step, ...]
     limits: tuple[str, ...]
+    development_srs: bool = False
+    """There is a proof, and it counts for nothing: its reference string is not the ceremony's."""
 
 
 def verify(
@@ -191,6 +193,7 @@ def _verify(
         tensor_root=certificate.post.tensor_root,
         steps=tuple(steps),
         limits=_limits(chain, links, established, given, witnessed, exclusion),
+        development_srs=exclusion is not None and exclusion.development,
     )
 
 

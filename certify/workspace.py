@@ -28,10 +28,9 @@ from certify.attachments import Attachments
 from certify.envelope import Envelope, sign
 from certify.errors import StatementError, WorkspaceError
 from certify.fields import Label, Origin
-from certify.inputs import write_file
 from certify.keys import Algorithm, SigningKey
 from certify.statement import Statement, Training, Unlearning
-from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust, quoted
+from certify.trust import Trust, TrustedIssuer, TrustedLog, accept_circuit, format_trust, quoted
 from certify.vault import Vault
 from certify.zk import CircuitDescription
 from ledger.keyfile import is_encrypted
@@ -159,12 +158,7 @@ class Workspace:
 
     def accept_circuit(self, circuit: CircuitDescription) -> None:
         """Add a circuit to the trust file that is handed out: whoever gets it should build the circuit themselves."""
-        path = self.path / "trust.toml"
-        if circuit.digest in Trust.load(path).circuits:
-            return
-        name = quoted(f"{circuit.statement}, {circuit.parameters.get('loss') or circuit.parameters.get('network')}")
-        text = path.read_text(encoding="utf-8")
-        write_file(path, f"{text}\n[[circuit]]\nname = {name}\ndigest = {quoted(circuit.digest)}\n".encode())
+        accept_circuit(self.path / "trust.toml", circuit.digest, circuit.title)
 
     def log_keys(self) -> Sequence[VerifierKey]:
         """The log's verifier keys, as the trust file names them."""

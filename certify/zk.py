@@ -99,6 +99,11 @@ class CircuitDescription(Record, frozen=True, dict=True):
         """RFC 8785."""
         return canonical(msgspec.to_builtins(self), what="a circuit", error=StatementError)
 
+    @property
+    def title(self) -> str:
+        """A name for people: the statement, and the loss or the network."""
+        return f"{self.statement}, {self.parameters.get('loss') or self.parameters.get('network')}"
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of :meth:`to_json`: what trust.toml accepts."""

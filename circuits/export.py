@@ -3,7 +3,7 @@
 ::
 
     onnx = to_onnx(module, [(44, 7), (9, 2), (7, 6)])      # a float64 input of each shape
-    run_onnx(onnx, inputs) == run_torch(module, inputs)    # integers; exact, tolerance 0
+    run_onnx(onnx, inputs) == run_torch(module, inputs)    # integers; exact, tolerance 0 (but see circuits.sigmoid)
 
 Circuit modules compute with integers that float64 holds exactly, and every constant in them is one that float32 holds
 exactly, since EZKL reads constants as float32. So torch, ONNX Runtime and the circuit agree to the last digit or one
@@ -60,24 +60,28 @@ def to_onnx(module: nn.Module, shapes: Sequence[Shape]) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def run_torch(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[int, ...]:
-    """What ``module`` says, all outputs flattened one after another. inputs: integers, of any dtype."""
+def run_torch(module: nn.Module, inputs: Sequence[Tensor], scales: Sequence[int] | None = None) -> tuple[int, ...]:
+    """What ``module`` says, all outputs flattened one after another, each times 2 to the power of its scale (0 where None).
+
+    inputs: integers, of any dtype
+    """
     with torch.no_grad():
         outputs = module(*(tensor.to(torch.float64) for tensor in inputs))
-    return _flat(outputs if isinstance(outputs, tuple) else (outputs,))
+    values = _flat(outputs if isinstance(outputs, tuple) else (outputs,), scales)
+    if any(value != int(value) or abs(value) >= EXACT for value in values):
+        raise ProverError("expected integers below 2^53 from a circuit module, got something else")
+    return tuple(map(int, values))
 
 
-def run_onnx(model: bytes, inputs: Sequence[Tensor]) -> tuple[int, ...]:
-    """What ONNX Runtime says, in the same form."""
+def run_onnx(model: bytes, inputs: Sequence[Tensor], scales: Sequence[int] | None = None) -> tuple[float, ...]:
+    """What ONNX Runtime says, in the same form; integers too, but for what EZKL looks up in a table and others compute."""
     import onnxruntime
 
     session: Any = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     named = {f"input_{i}": tensor.to(torch.float64).numpy() for i, tensor in enumerate(inputs)}
-    return _flat(tuple(torch.from_numpy(output) for output in session.run(None, named)))
+    return _flat(tuple(torch.from_numpy(output) for output in session.run(None, named)), scales)
 
 
-def _flat(outputs: Sequence[Tensor]) -> tuple[int, ...]:
-    values: list[float] = [value for output in outputs for value in output.flatten().tolist()]
-    if any(value != int(value) or abs(value) >= EXACT for value in values):
-        raise ProverError("expected integers below 2^53 from a circuit module, got something else")
-    return tuple(map(int, values))
+def _flat(outputs: Sequence[Tensor], scales: Sequence[int] | None) -> tuple[float, ...]:
+    pairs = zip(outputs, scales or [0] * len(outputs), strict=True)
+    return tuple(value for output, scale in pairs for value in (output * 2**scale).flatten().tolist())

@@ -5,7 +5,8 @@
     fixed_point(bound=2**32, logrows=11) == FixedPoint(logrows=11, base=2040, legs=3)      # 2040**3 > 2**32
 
 What is taken apart (range checks of inputs, comparisons, ReLU) must lie within ±base^legs. Every scale is 0: a circuit computes
-with integers. No torch.
+with integers. One with a table (of the sigmoid) has a ``param_scale``: integers over 2^param_scale go into the table and come
+out of it, and a constant that is an integer is one all the same. No torch.
 """
 
 from dataclasses import dataclass
@@ -28,13 +29,17 @@ class FixedPoint:
     base: int
     legs: int
     columns: int = 2
+    param_scale: int = 0
+    table: int = 1
+    """The table goes from -table to table; 1 where there is none but those of the digits."""
 
     def run_args(self) -> dict[str, Any]:
         return {
             "input_scale": 0,
-            "param_scale": 0,
+            "param_scale": self.param_scale,
             "scale_rebase_multiplier": 1,
-            "lookup_range": [-1, 1],  # no tables but those of the digits
+            "lookup_range": [-self.table, self.table],
+            "rebase_frac_zero_constants": self.param_scale > 0,
             "logrows": self.logrows,
             "num_inner_cols": self.columns,
             "decomp_base": self.base,
@@ -48,12 +53,16 @@ class FixedPoint:
         }
 
 
-def fixed_point(bound: int, logrows: int) -> FixedPoint:
-    """The fewest digits, of a base whose table fits one column, that hold every integer within ±``bound``."""
+def fixed_point(bound: int, logrows: int, *, param_scale: int = 0, table: int = 1, division: int = 0) -> FixedPoint:
+    """The fewest digits, of a base whose table fits one column, that hold every integer within ±``bound``.
+
+    ``division``: as many digits of 2^division, which EZKL rounds down by, must hold the table's integers times that.
+    """
     if not 4 <= logrows <= 26 or bound < 1:
         raise ProverError(f"expected logrows from 4 to 26 and a bound of 1 at least, got {logrows} and {bound}")
     base = (1 << logrows) - 8
-    legs = next((legs for legs in range(2, MAX_LEGS + 1) if base**legs > bound), None)
+    above = -(-table.bit_length() // division) if division else 0  # digits above the one that is rounded off
+    legs = next((legs for legs in range(2, MAX_LEGS + 1) if base**legs > bound and legs > above), None)
     if legs is None or 2 * bound * base >= R:
         raise ProverError(f"expected a bound that {MAX_LEGS} digits of base {base} hold, got {bound.bit_length()} bits")
-    return FixedPoint(logrows, base, legs)
+    return FixedPoint(logrows, base, legs, param_scale=param_scale, table=table)

@@ -2,10 +2,11 @@
 
     G = Xᵀ(m ∘ ℓ'(Xw, y)) + Λw          m_i = 1 if min_j ‖x_i − f_j‖² > tau, else 0
 
-Ridge has ℓ = ½(z − y)², the squared hinge ℓ = ½ max(0, 1 − yz)², which with Λ = 1/(2C) is scikit-learn's ``LinearSVC``
-without its intercept (a feature that is always 1 is one that is penalised). Data, weights and the forgotten records
-are committed, G and the number of rows kept are public; :mod:`circuits.vicinity` says how far the weights can be from
-the optimum. Everything is an integer::
+Ridge has ℓ = ½(z − y)², the squared hinge ℓ = ½ max(0, 1 − yz)², which with Λ = 1/(2C) is scikit-learn's
+``LinearSVC`` without its intercept (a feature that is always 1 is one that is penalised), and the logistic loss ℓ =
+ln(1 + exp(−yz)), with Λ = 1/C its ``LogisticRegression``, by a table of the sigmoid: see :class:`Logistic`. Data,
+weights and the forgotten records are committed, G and the number of rows kept are public; :mod:`circuits.vicinity`
+says how far the weights can be from the optimum. Everything is an integer::
 
     problem = Problem("squared-hinge", rows=569, features=30, outputs=1, forgotten=(1,), scale_x=128, scale_w=16384,
                       penalty=16384, tau=128, bound=2**31)
@@ -22,8 +23,11 @@ from circuits.errors import CommitmentError
 from circuits.exclusion import mask, without_salt
 from circuits.export import constant
 from circuits.problem import Problem
+from circuits.sigmoid import arguments, table
 
 NEWTON_STEPS = 100
+SWEEPS = 20
+MOVES = 12  # powers of two
 
 
 class Optimum(nn.Module):
@@ -41,6 +45,10 @@ class Optimum(nn.Module):
         """ℓ'(z, y) times scale_x·scale_w. z: Xw times the same, y: Y; both (n, outputs) -> (n, outputs)"""
         raise NotImplementedError
 
+    def smooth(self, z: Tensor, y: Tensor) -> Tensor:
+        """ℓ'(z, y) times scale_x·scale_w as :func:`solve` takes it: the slope, unless that has steps. -> (n, outputs)"""
+        return self.slope(z, y)
+
     def curvature(self, z: Tensor, y: Tensor) -> Tensor:
         """ℓ''(z, y) in units of 1; what :func:`solve` needs, not part of the circuit. -> (n, outputs)"""
         raise NotImplementedError
@@ -55,8 +63,11 @@ class Optimum(nn.Module):
         m = mask(x, f, self.tau)  # (n, 1)
         z = torch.einsum("id,do->io", x, w)  # (n, o)
         r = m * self.slope(z, y)  # (n, o)
-        gradient = torch.einsum("id,io->do", x, r) + self.penalty * w  # (d, o), times scale_x²·scale_w
-        return gradient, m.sum(dim=0)  # (d, o), (1,)
+        return self.total(torch.einsum("id,io->do", x, r), w), m.sum(dim=0)  # (d, o), (1,)
+
+    def total(self, fitted: Tensor, w: Tensor) -> Tensor:
+        """The gradient times scale_x²·scale_w, over 2^table_scale. fitted: Xᵀ(m ∘ slope), w: W; both (d, o) -> (d, o)"""
+        return fitted + self.penalty * w  # (d, o)
 
 
 class Ridge(Optimum):
@@ -81,9 +92,38 @@ class SquaredHinge(Optimum):
         return y * y * (y * z < self.unit)  # (n, o)
 
 
+class Logistic(Optimum):
+    """ℓ' = −y s(−yz), s the table of :mod:`circuits.sigmoid`. Labels are −1 and 1, one output for each class against the rest.
+
+    s is a step function that never falls, so ℓ' is one of z, and thus a derivative (at the steps: a subgradient) of a
+    convex loss, the one that is minimised here, with a table in the place of σ. So the objective has one optimum
+    w*, Λ-strong convexity gives ‖w − w*‖ ≤ ‖G‖/Λ as it does for the others, with no slack, and w* depends on the
+    retained records and nothing else. It is next to the optimum of the logistic loss itself: s is off by ε =
+    2^-(k+1) (its values) + 2^-(k+3) (its arguments, as σ' ≤ ¼) at most, so by the same inequality these two are
+    within ε √n ‖X‖ / Λ, over the rows kept. The ends of the table add nothing: σ rounds to 0 and 1 there.
+    """
+
+    def slope(self, z: Tensor, y: Tensor) -> Tensor:
+        """ℓ'(z, y), not times anything: a multiple of 2^-table_scale."""
+        p = self.problem
+        q = arguments(z, k=p.table_scale, d=p.division, limit=p.table_limit)  # (n, o)
+        return -y * table(-y * q, k=p.table_scale)  # (n, o)
+
+    def total(self, fitted: Tensor, w: Tensor) -> Tensor:
+        p = self.problem
+        return 2.0**p.division * fitted + self.penalty * 2.0**-p.table_scale * w  # (d, o)
+
+    def smooth(self, z: Tensor, y: Tensor) -> Tensor:
+        return -y * self.unit * torch.sigmoid(-y * z / self.unit)  # (n, o)
+
+    def curvature(self, z: Tensor, y: Tensor) -> Tensor:
+        s = torch.sigmoid(z / self.unit)
+        return s * (1 - s)  # (n, o)
+
+
 def module_of(problem: Problem) -> Optimum:
     """The circuit of a problem."""
-    return {"ridge": Ridge, "squared-hinge": SquaredHinge}[problem.loss](problem)
+    return {"ridge": Ridge, "squared-hinge": SquaredHinge, "logistic": Logistic}[problem.loss](problem)
 
 
 def solve(module: Optimum, records: Tensor, forgotten: Sequence[Tensor]) -> Tensor:
@@ -103,7 +143,7 @@ def solve(module: Optimum, records: Tensor, forgotten: Sequence[Tensor]) -> Tens
 
 
 def _gradient(module: Optimum, x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    return x.T @ module.slope(x @ w, y) + module.penalty * w  # (d,)
+    return x.T @ module.smooth(x @ w, y) + module.penalty * w  # (d,)
 
 
 def _newton(module: Optimum, x: Tensor, y: Tensor) -> Tensor:
@@ -121,7 +161,8 @@ def _newton(module: Optimum, x: Tensor, y: Tensor) -> Tensor:
         while rate > 1e-6 and _gradient(module, x, y, w - rate * step).norm() > (1 - rate / 4) * gradient.norm():
             rate /= 2
         w = w - rate * step
-    return settle(w, hessian)
+    settled = settle(w, hessian)
+    return settle_on_steps(module, x, y, settled, hessian) if module.problem.table_scale else settled
 
 
 def settle(w: Tensor, hessian: Tensor) -> Tensor:
@@ -141,4 +182,29 @@ def settle(w: Tensor, hessian: Tensor) -> Tensor:
             break
         settled[best] += moves[best]
         gradient = gradient + moves[best] * hessian[:, best]
+    return settled.to(torch.int64)
+
+
+def settle_on_steps(module: Optimum, x: Tensor, y: Tensor, w: Tensor, hessian: Tensor) -> Tensor:
+    """Integers near ``w`` where a gradient that has steps is small: the best move along each coordinate and along what Newton's
+    method would do about each part of the gradient, in turn, while that helps.
+
+    x: (kept, d), y: (kept,), w: (d,) int64, hessian: (d, d) -> (d,) int64
+    """
+    newton = torch.linalg.inv(hessian)
+    directions = torch.cat([torch.eye(len(w), dtype=torch.float64), newton / newton.abs().amax(0)], dim=1)  # (d, 2d)
+    sizes = torch.tensor(
+        [0.0] + [sign * 2.0**power for power in range(MOVES) for sign in (1, -1)], dtype=torch.float64
+    )  # (c,)
+    settled, z, best = w.double(), x @ w.double(), torch.inf
+    for _ in range(SWEEPS):
+        before = best
+        for along in directions.T:
+            moves = (along[:, None] * sizes).round()  # (d, c)
+            margins, weights = z[:, None] + x @ moves, settled[:, None] + moves  # (kept, c), (d, c)
+            norms = module.total(x.T @ module.slope(margins, y[:, None]), weights).norm(dim=0)  # (c,)
+            chosen = int(norms.argmin())
+            settled, z, best = weights[:, chosen], margins[:, chosen], float(norms[chosen])
+        if best >= before:
+            break
     return settled.to(torch.int64)

@@ -9,6 +9,7 @@
 No torch: a verifier reads public values by it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,6 +22,8 @@ from circuits.layout import Layout
 Loss = Literal["ridge", "squared-hinge", "logistic"]
 LOSSES: tuple[Loss, ...] = ("ridge", "squared-hinge", "logistic")
 
+MAX_TABLE_SCALE = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -30,6 +33,9 @@ class Problem:
     ``forgotten``: rows of each committed tensor of forgotten records, one tensor a request. ``bits``: of the largest integer
     that the circuit takes apart, see :func:`bits_of`. ``record_proofs`` and ``forgotten_proofs``: proofs that the salt of
     these commitments outlasts. Raises ProverError for what cannot be.
+
+    ``table_scale``: arguments and values of a logistic loss's sigmoid are integers over 2^table_scale, see
+    :mod:`circuits.sigmoid`; 0 for the others.
     """
 
     statement: ClassVar[str] = "exclusion-optimum/v1"
@@ -48,6 +54,7 @@ class Problem:
     logrows: int = 11
     record_proofs: int = 4
     forgotten_proofs: int = 16
+    table_scale: int = 0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -63,6 +70,37 @@ class Problem:
             raise ProverError(f"expected scale_y to divide scale_x times scale_w, got {self.scale_y}")
         if self.loss != "ridge" and self.scale_y != 1:
             raise ProverError(f"expected scale_y 1 for labels of a {self.loss}, got {self.scale_y}")
+        if self.loss != "logistic" and self.table_scale:
+            raise ProverError(f"expected no table for a {self.loss}, got one of scale {self.table_scale}")
+        if self.loss == "logistic":
+            self._check_table()
+
+    def _check_table(self) -> None:
+        most = min(self.logrows - 1, MAX_TABLE_SCALE)
+        if not 1 <= self.table_scale <= most:
+            raise ProverError(f"expected a table_scale from 1 to {most} for a logistic loss, got {self.table_scale}")
+        unit, lowest = self.scale_x * self.scale_w, 2 << self.table_scale
+        highest = lowest << (self.table_scale - 1)  # beyond, EZKL would divide what it rounded down, either way
+        if unit & (unit - 1) or not lowest <= unit <= highest:
+            raise ProverError(
+                f"expected scale_x times scale_w to be a power of two from {lowest} to {highest} for a table_scale of "
+                f"{self.table_scale}, got {unit}"
+            )
+
+    @property
+    def division(self) -> int:
+        """Bits that a margin loses before it goes into the table."""
+        return (self.scale_x * self.scale_w).bit_length() - 1 - self.table_scale
+
+    @property
+    def table_limit(self) -> int:
+        """The largest argument of the table: its value, and that of all beyond, is 1 once it is rounded."""
+        return math.ceil(math.log((2 << self.table_scale) - 1) * (1 << self.table_scale)) if self.table_scale else 1
+
+    @property
+    def output_scales(self) -> tuple[int, int]:
+        """The module's outputs, gradient and count, times 2 to the power of these are the public integers."""
+        return self.table_scale, 0
 
     @property
     def released(self) -> dict[str, tuple[int, ...]]:
@@ -75,7 +113,10 @@ class Problem:
 
     @property
     def fixed_point(self) -> FixedPoint:
-        return fixed_point(1 << self.bits, self.logrows)
+        if self.loss != "logistic":
+            return fixed_point(1 << self.bits, self.logrows)
+        table = {"param_scale": self.table_scale, "table": self.table_limit, "division": self.division}
+        return fixed_point(1 << self.bits, self.logrows, **table)
 
     @property
     def layouts(self) -> list[Layout]:
@@ -98,6 +139,7 @@ def bits_of(
     largest_x: int,
     largest_sum: float,
     largest_radius: float,
+    table_scale: int = 0,
 ) -> int:
     """Bits of the integers that a circuit takes apart: inputs, distances, margins and the public gradient.
 
@@ -105,5 +147,7 @@ def bits_of(
     """
     distance = features * (2 * largest_x) ** 2 + tau
     margin = scale_x * scale_w + int(largest_x * scale_w * largest_sum) + 1
+    if table_scale:  # its ends are less than table_scale + 1 on either side
+        margin += 2 * (table_scale + 1) * scale_x * scale_w
     gradient = int(largest_radius * scale_w * penalty) + 1
     return max(1 << SALT_BITS, largest_x, distance, margin, gradient, rows).bit_length()

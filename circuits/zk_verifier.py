@@ -6,12 +6,12 @@
                     accepted={sha256(vk)})          # (-353, 328, …, 39)
 
 (1) The verification key and the reference string are ones that the caller believes in; nothing else that comes with
-the proof is trusted. (2) The settings describe an integer circuit (every scale 0) of committed inputs, fixed
-parameters and public outputs, with range checks on, for the key's logrows. (3) There are exactly as many commitments,
-of as many points, as the circuit has committed tensors: EZKL's swap replaces no more points than it is given, and the
-rest would be the prover's choice. (4) The proof's own commitments are the expected ones. (5) They are overwritten by the
-expected ones all the same, and halo2's verifier runs, in a process with limits. (6) The values come from the proof's
-instances and from nowhere else.
+the proof is trusted. (2) The settings describe an integer circuit (every scale 0, but for what comes out of an
+accepted circuit's table) of committed inputs, fixed parameters and public outputs, with range checks on, for the
+key's logrows. (3) There are exactly as many commitments, of as many points, as the circuit has committed tensors:
+EZKL's swap replaces no more points than it is given, and the rest would be the prover's choice. (4) The proof's own
+commitments are the expected ones. (5) They are overwritten by the expected ones all the same, and halo2's verifier
+runs, in a process with limits. (6) The values come from the proof's instances and from nowhere else.
 
 Needs ezkl and nothing that a prover needs.
 """
@@ -49,6 +49,7 @@ def verify(
     commitments: Sequence[Sequence[bytes]],
     accepted: Collection[bytes],
     accepted_srs: Collection[bytes] = (CEREMONY_SRS_1,),
+    param_scale: int = 0,
     seconds: float = SECONDS,
     memory: int = MEMORY,
 ) -> tuple[int, ...]:
@@ -56,14 +57,15 @@ def verify(
 
     ``commitments``: for each committed tensor, in the order of the circuit's inputs, its points, 32 bytes each,
     compressed; from a source that the prover could not choose. ``accepted``: SHA-256 digests of verification keys.
-    ``accepted_srs``: SHA-256 digests of 516-byte reference strings. ``seconds`` and ``memory`` (bytes) bound what a
+    ``accepted_srs``: SHA-256 digests of 516-byte reference strings. ``param_scale``: of the accepted circuit, as in
+    :attr:`Problem.fixed_point`; values are the raw integers, never divided by it. ``seconds`` and ``memory`` (bytes) bound what a
     hostile proof can cost.
 
     Raises :class:`ZkProofError`.
     """
     parsed = Proof.parse(proof)
     logrows = accept(vk, srs_1, accepted, accepted_srs)
-    fields = check_settings(settings, logrows)
+    fields = check_settings(settings, logrows, param_scale)
     _check_shapes(fields, logrows, len(parsed.instances), commitments)
     _check_own_points(parsed.transcript, commitments)
     points = [[point.hex() for point in tensor] for tensor in commitments]
@@ -82,8 +84,8 @@ def accept(vk: bytes, srs_1: bytes, accepted: Collection[bytes], accepted_srs: C
     return vk[1]
 
 
-def check_settings(settings: bytes, logrows: int) -> dict[str, Any]:
-    """Step 2. The settings of an integer circuit for ``logrows``."""
+def check_settings(settings: bytes, logrows: int, param_scale: int = 0) -> dict[str, Any]:
+    """Step 2. The settings of an integer circuit for ``logrows``, with outputs of scale 0 or ``param_scale``."""
     fields = load_json(settings, MAX_SETTINGS, "settings")
     arguments = fields.get("run_args")
     if not isinstance(arguments, dict):
@@ -91,7 +93,7 @@ def check_settings(settings: bytes, logrows: int) -> dict[str, Any]:
     expected = {
         "logrows": logrows,
         "input_scale": 0,
-        "param_scale": 0,
+        "param_scale": param_scale,
         "input_visibility": "KZGCommit",
         "param_visibility": "Fixed",
         "output_visibility": "Public",
@@ -105,10 +107,11 @@ def check_settings(settings: bytes, logrows: int) -> dict[str, Any]:
         raise ZkProofError(
             f"expected the usual {UNUSABLE_ROWS} unusable rows, got {fields['num_blinding_factors']!r}"[:300]
         )
-    for name in ("model_input_scales", "model_output_scales"):
+    for name, allowed in (("model_input_scales", {0}), ("model_output_scales", {0, param_scale})):
         scales = fields.get(name)
-        if not isinstance(scales, list) or any(type(scale) is not int or scale for scale in scales):
-            raise ZkProofError(f"expected {name} 0 in the settings, got {scales!r}"[:300])
+        if not isinstance(scales, list) or any(type(scale) is not int or scale not in allowed for scale in scales):
+            wanted = " or ".join(map(str, sorted(allowed)))
+            raise ZkProofError(f"expected {name} {wanted} in the settings, got {scales!r}"[:300])
     return fields
 
 

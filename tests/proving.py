@@ -51,6 +51,8 @@ def problem(loss: Loss = "squared-hinge", **changes: Any) -> Problem:
         "penalty": 1 << 14,
         "tau": 128,
     }
+    if loss == "logistic":
+        fields |= {"scale_w": 1 << 11, "table_scale": 9}
     sizes = {name: changes.get(name, value) for name, value in fields.items()}
     bits = bits_of(**sizes, largest_x=1024, largest_sum=20, largest_radius=15)
     return Problem(**({"loss": loss, "outputs": 1, "forgotten": (1,), "bits": bits} | sizes | changes))
@@ -189,13 +191,18 @@ def ridge() -> Case:
     return prove(problem("ridge"), honest("ridge")[3])
 
 
+def logistic() -> Case:
+    return prove(problem("logistic"), honest("logistic")[3])
+
+
 def check(case: Case, **changes: Any) -> tuple[int, ...]:
-    """Our verifier, which accepts the two circuits above, on the case with some arguments replaced."""
+    """Our verifier, which accepts the first two circuits above, on the case with some arguments replaced."""
     arguments: dict[str, Any] = {
         "vk": case.vk,
         "settings": case.circuit.settings,
         "srs_1": srs(1).read_bytes(),
         "commitments": case.commitments,
+        "param_scale": case.module.problem.table_scale,
     }
     if "accepted" not in changes:
         arguments["accepted"] = {hinge().digest, ridge().digest}

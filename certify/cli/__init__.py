@@ -14,6 +14,8 @@ _COMMANDS = {
     "train-commit": "certify.cli.cases",
     "request": "certify.cli.cases",
     "issue": "certify.cli.cases",
+    "fit": "certify.cli.prove",
+    "prove": "certify.cli.prove",
     "bundle": "certify.cli.cases",
     "receipt": "certify.cli.cases",
     "shred": "certify.cli.cases",
@@ -22,12 +24,14 @@ _COMMANDS = {
     "diff": "certify.cli.inspect",
     "digest": "certify.cli.inspect",
     "log": "certify.cli.log",
+    "circuit": "certify.cli.circuit",
     "srs": "certify.cli.srs",
 }
 _SECTIONS = (
     ("Check what others say", ("verify", "show", "diff", "digest")),
     ("Keep a ledger", ("init", "train-commit", "request", "issue", "bundle", "receipt", "shred")),
-    ("The log and its keys", ("log", "keygen", "key", "srs", "completion")),
+    ("Prove, with zero-knowledge proofs", ("fit", "prove", "circuit", "srs")),
+    ("The log and its keys", ("log", "keygen", "key", "completion")),
 )
 
 
@@ -78,6 +82,13 @@ def cli() -> None:
         certify train-commit --data patients.csv --weights model.safetensors --method adam
         certify request --data patients.csv --id 17 --ground gdpr-17
         certify issue --request 1 --pre model.safetensors --post forgot.safetensors --method retrain
+        certify bundle -o case.bundle
+
+    \b
+    With a zero-knowledge proof, for a model that is the optimum of a convex objective:
+        certify fit --data patients.csv --target diagnosis
+        certify request --data patients.csv --id 17 --ground gdpr-17
+        certify prove --request 1
         certify bundle -o case.bundle
 
     Every command takes --json. Exit codes say what kind of failure it was; SPEC.md lists them.

@@ -13,6 +13,7 @@ from certify.cli.options import (
     How,
     Pair,
     Time,
+    id_column_option,
     json_option,
     ledger_option,
     read_weights,
@@ -33,14 +34,13 @@ MAX_IDS_FILE = 256 << 20
 Pairs = tuple[tuple[str, Scalar], ...]
 
 _data = click.option("--data", type=FILE, help="Records: .csv with a header, or .jsonl.")
-_id_column = click.option("--id-column", help="Column that holds the record ids.  [default: id, else the row number]")
 _tied = click.option("--tied", type=Pair(), multiple=True, help="A tied tensor that the files left out, as name=kept.")
 
 
 @click.command("train-commit")
 @ledger_option
 @click.option("--data", type=FILE, required=True, help="The training records: .csv with a header, or .jsonl.")
-@_id_column
+@id_column_option
 @click.option("--weights", "-w", type=WEIGHTS, multiple=True, required=True, help="Safetensors files or folder.")
 @_tied
 @click.option("--base", type=Pair(), multiple=True, help="A model it started from, as name=SHA-256; repeatable.")
@@ -111,7 +111,7 @@ def _made(weights: tuple[Path, ...], tied: Pairs, what: str, how: How) -> "Made"
 @click.command()
 @ledger_option
 @_data
-@_id_column
+@id_column_option
 @click.option("--id", "ids", multiple=True, help="Id of a record that must be forgotten; repeatable.")
 @click.option("--ids-file", type=FILE, help="Such ids, one a line.")
 @click.option(
@@ -318,7 +318,7 @@ def bundle(ledger: Path, certificate: str | None, output: Path, no_leaves: bool,
 @click.option("--request", "-r", "request_name", required=True, help="Entry or digest of the request.")
 @click.option("--training", help="Entry or digest of the training.  [default: the first that has the record]")
 @click.option("--data", type=FILE, required=True, help="The file that the request was made from.")
-@_id_column
+@id_column_option
 @click.option("--id", "record_id", required=True, help="The data subject's record.")
 @click.option("--output", "-o", type=OUTPUT, default=Path("receipt.json"), show_default=True)
 @json_option

@@ -1,8 +1,9 @@
 """Looking at things without believing them: show, diff, digest."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +12,11 @@ from certify.cli.output import dim, emit, fields, plain, progress, strong, table
 from certify.errors import CertifyError, InputError
 from certify.fields import Scalar
 from certify.inputs import read_file
+from circuits.errors import CircuitError
 from ledger.errors import LedgerError
+
+if TYPE_CHECKING:
+    from certify.bundle import Bundle
 
 Pairs = tuple[tuple[str, Scalar], ...]
 
@@ -25,7 +30,8 @@ UNVERIFIED = "as stated, nothing of it verified"
 def show(what: str, ledger: Path, as_json: bool) -> None:
     """Print what a file or an entry says.
 
-    The file is a bundle, statement, proof, checkpoint, manifest or receipt. Nothing is verified by this.
+    The file is a bundle, statement, inclusion proof, checkpoint, manifest, receipt, zk proof, circuit description or
+    reference string. Nothing is verified by this.
 
     \b
     Examples:
@@ -57,7 +63,7 @@ def _read(path: Path) -> tuple[str, Any]:
     for kind, reader in _READERS:
         try:
             return kind, reader(data)
-        except (CertifyError, LedgerError):
+        except (CertifyError, LedgerError, CircuitError):
             continue
     raise InputError(f"{path} is none of: {', '.join(kind for kind, _ in _READERS)}")
 
@@ -81,7 +87,60 @@ def _bundle(data: bytes) -> dict[str, Any]:
         "models": {root: f"{len(manifest.tensors)} tensors" for root, manifest in bundle.manifests.items()},
         "datasets": {root: f"{len(leaves) // 32} records" for root, leaves in bundle.leaves.items()},
         "removed": {digest: f"{len(positions)} records" for digest, positions in bundle.removed.items()},
+        **_zk_parts(bundle),
     }
+
+
+def _zk_parts(bundle: "Bundle") -> dict[str, dict[str, Any]]:
+    """What zero-knowledge proofs are checked with, where there are any."""
+    from circuits.srs import CEREMONY
+
+    parts: dict[str, dict[str, Any]] = {
+        "circuits": {digest: circuit.description.title for digest, circuit in bundle.circuits.items()},
+        "points": {digest: f"{len(data) // 32} points" for digest, data in bundle.points.items()},
+        "proofs": {digest: _described_proof(data) for digest, data in bundle.proofs.items()},
+        "srs": {
+            digest: "the perpetual powers of tau"
+            if digest == CEREMONY[1]
+            else "DEVELOPMENT: whoever made it can forge proofs"
+            for digest in bundle.srs
+        },
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
+def _described_proof(data: bytes) -> str:
+    from circuits.zk_proof import Proof
+
+    try:
+        return f"{len(data):,} bytes, {len(Proof.parse(data).instances)} public values"
+    except CircuitError as error:
+        return f"malformed: {error}"
+
+
+def _zk_proof(data: bytes) -> dict[str, Any]:
+    from circuits.zk_proof import Proof
+
+    proof = Proof.parse(data)
+    return {"publicValues": [str(value) for value in proof.instances], "transcript": f"{len(proof.transcript):,} bytes"}
+
+
+def _circuit(data: bytes) -> dict[str, Any]:
+    from certify.circuit_words import explain
+    from certify.errors import StatementError
+    from certify.wire import decode
+    from certify.zk import CircuitDescription
+
+    circuit = decode(data, CircuitDescription, limit=1 << 16, what="a circuit", error=StatementError)
+    return {"digest": circuit.digest, **dict(explain(circuit)), "parameters": circuit.parameters}
+
+
+def _srs(data: bytes) -> dict[str, Any]:
+    from circuits.srs import parse
+
+    found = parse(data)
+    kind = "the perpetual powers of tau" if not found.development else "DEVELOPMENT: whoever made it can forge proofs"
+    return {"logrows": found.logrows, "sha256": found.digest, "kind": kind}
 
 
 def _proof(data: bytes) -> dict[str, Any]:
@@ -123,20 +182,26 @@ def _receipt(data: bytes) -> dict[str, Any]:
     from certify.receipt import Receipt
 
     receipt = Receipt.parse(data)
-    return {
+    value: dict[str, Any] = {
         "record": receipt.record.decode(errors="backslashreplace"),
         "request": {"root": receipt.request.root, "position": receipt.request.index},
         "training": {"root": receipt.training.root, "position": receipt.training.index},
     }
+    if receipt.zk is not None:
+        value["numbers"] = {"request": receipt.zk.request.values, "training": receipt.zk.training.values}
+    return value
 
 
-_READERS = (
+_READERS: tuple[tuple[str, Callable[[bytes], dict[str, Any]]], ...] = (
     ("bundle", _bundle),
     ("statement", _statement),
     ("tlog-proof", _proof),
     ("checkpoint", _checkpoint),
     ("manifest", _manifest),
     ("receipt", _receipt),
+    ("zk proof", _zk_proof),
+    ("circuit", _circuit),
+    ("reference string", _srs),
 )
 
 
@@ -162,14 +227,18 @@ def _plain(item: Any) -> str:
 @click.option("--all", "show_all", is_flag=True, help="List the tensors that are the same, too.")
 @json_option
 def diff(before: Path, after: Path, show_all: bool, as_json: bool) -> None:
-    """Which tensors differ between two models.
+    """Which tensors differ between two models, or which parts between two bundles.
 
-    Each is a safetensors file, a folder of them, an index or a manifest file.
+    A model is a safetensors file, a folder of them, an index or a manifest file. Nothing is verified by this.
 
     \b
-    Example:
+    Examples:
         certify diff model.safetensors forgot.safetensors
+        certify diff monday.bundle today.bundle
     """
+    if before.suffix == after.suffix == ".bundle":
+        _diff_bundles(before, after, show_all, as_json)
+        return
     from certify.digest import diff as compare
 
     first, second = _model(before, "before"), _model(after, "after")
@@ -178,7 +247,11 @@ def diff(before: Path, after: Path, show_all: bool, as_json: bool) -> None:
     value = {"before": first.root().hex(), "after": second.root().hex(), **groups}
     if as_json:
         emit(True, value)
-        return
+    else:
+        _show_groups(groups, show_all)
+
+
+def _show_groups(groups: Mapping[str, list[str]], show_all: bool) -> None:
     marks = {"changed": "~", "added": "+", "removed": "-", "unchanged": "="}
     colours = {"changed": "yellow", "added": "green", "removed": "red", "unchanged": None}
     for name, tensors in groups.items():
@@ -186,6 +259,43 @@ def diff(before: Path, after: Path, show_all: bool, as_json: bool) -> None:
             for tensor in tensors:
                 click.echo(click.style(f"{marks[name]} {_plain(tensor)}", fg=colours[name]))
     click.echo(", ".join(f"{len(tensors)} {name}" for name, tensors in groups.items()))
+
+
+def _diff_bundles(before: Path, after: Path, show_all: bool, as_json: bool) -> None:
+    """Parts go by their digest or, entries, by their index."""
+    first, second = _parts(before), _parts(after)
+    groups = {
+        "changed": sorted(name for name in first.keys() & second.keys() if first[name] != second[name]),
+        "added": sorted(second.keys() - first.keys()),
+        "removed": sorted(first.keys() - second.keys()),
+        "unchanged": sorted(name for name in first.keys() & second.keys() if first[name] == second[name]),
+    }
+    if as_json:
+        emit(True, {"before": str(before), "after": str(after), **groups})
+    else:
+        _show_groups(groups, show_all)
+
+
+def _parts(path: Path) -> dict[str, str]:
+    """Names of a bundle's parts, and what to compare them by."""
+    from certify.bundle import MAX_BUNDLE_SIZE, Bundle
+    from certify.statement import Statement
+
+    bundle = Bundle.parse(read_file(path, MAX_BUNDLE_SIZE + 1))
+    parts = {
+        f"entry {entry.index}, {Statement.parse(entry.envelope.payload).kind}": entry.envelope.digest
+        for entry in bundle.entries
+    }
+    folders: tuple[tuple[str, Mapping[str, Any]], ...] = (
+        ("model", bundle.manifests),
+        ("dataset", bundle.leaves),
+        ("circuit", bundle.circuits),
+        ("points", bundle.points),
+        ("zk proof", bundle.proofs),
+        ("reference string", bundle.srs),
+    )
+    parts |= {f"{what} {digest}": "" for what, folder in folders for digest in folder}  # these go by their content
+    return parts | {f"removed by {digest}": str(positions) for digest, positions in bundle.removed.items()}
 
 
 def _model(path: Path, what: str) -> Any:

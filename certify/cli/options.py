@@ -1,7 +1,8 @@
 """Options and argument types that several commands share."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import wraps
@@ -20,6 +21,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 WEIGHTS = click.Path(exists=True, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@contextmanager
+def needs_zk() -> Iterator[None]:
+    """Around what needs the ``zk`` extra, also as a decorator. Raises InputError, which says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("torch", "numpy", "onnx", "onnxscript", "safetensors"):
+            raise
+        raise InputError(
+            f"this needs {missing.name}, which is not here: pip install 'unlearning-ledger[zk]'"
+        ) from missing
 
 
 class RegularFile(click.Path):
@@ -73,6 +87,11 @@ def _scalar(text: str) -> Scalar:
         except ValueError:
             continue
     return text
+
+
+def id_column_option(command: Command) -> Command:
+    help_ = "Column that holds the record ids.  [default: id, else the row number]"
+    return click.option("--id-column", help=help_)(command)
 
 
 def json_option(command: Command) -> Command:

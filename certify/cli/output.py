@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,17 @@ def fields(*pairs: tuple[str, object]) -> list[str]:
     return [f"{dim(name.ljust(width))}  {value}" for name, value in pairs]
 
 
+def folded(text: str, indent: int = 0, *, first: str = "", style: Callable[[str], str] = str) -> Iterator[str]:
+    """Lines of a text folded between words to the terminal's width; in a pipe, one line. ``first`` stands in the first indent."""
+    import shutil
+    import textwrap
+
+    room = shutil.get_terminal_size().columns - indent
+    lines = textwrap.wrap(text, max(room, 30), break_on_hyphens=False) if sys.stdout.isatty() else [text]
+    for number, line in enumerate(lines or [""]):
+        yield (" " * indent if number or not first else first) + style(line)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table as wide as the terminal; in a pipe, nothing is cut."""
     from rich.console import Console
@@ -89,6 +100,63 @@ def progress(what: str, total: int, *, unit: str = "bytes") -> Iterator[Callable
     finally:
         if bar:
             bar[0][0].stop()
+
+
+@contextmanager
+def stages(words: Mapping[str, str]) -> Iterator[Callable[[str, float], None]]:
+    """A line on stderr with what is being done, since when, and the time left. Call it as each stage starts, with the seconds
+    that are thought to be left in all, 0 where nobody knows. ``words``: what people call a stage.
+    """
+    if not sys.stderr.isatty():
+        yield lambda stage, left: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            until = task.fields["until"]
+            if until is None:
+                return Text("")
+            left = round(until - time.monotonic())
+            return Text(f"about {duration(left)} left" if left > 0 else "longer than expected", style="dim")
+
+    bar = Progress(
+        SpinnerColumn("line"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        Left(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task("starting", total=None, until=None)
+
+    def begin(stage: str, left: float) -> None:
+        until = time.monotonic() + left if left else None
+        bar.update(task, description=words.get(stage, stage), until=until)
+
+    with bar:
+        yield begin
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 5 s``, ``2 h 10 min``"""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if seconds >= 1 or not seconds else f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """``8.4 KB``, ``1.5 GB``: decimal, three digits."""
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
 
 
 def _start_bar(what: str, total: int, unit: str) -> "tuple[Progress, Any]":

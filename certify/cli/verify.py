@@ -1,21 +1,30 @@
 """certify verify: what a regulator, a customer or a court runs."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import click
 
 from certify.bundle import MAX_BUNDLE_SIZE
-from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option
-from certify.cli.output import bad, dim, emit, good, plain, progress, strong
-from certify.errors import VerificationError
+from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option, weight_files
+from certify.cli.output import bad, dim, emit, folded, good, plain, progress, strong
+from certify.digest import Manifest, TensorSource
+from certify.errors import InputError, VerificationError
 from certify.fields import Scalar
 from certify.inputs import read_file
+from certify.openings import Read
 from certify.receipt import MAX_RECEIPT_SIZE
 from certify.trust import Trust
 from certify.verifier import TITLES, Given, Report, Step
 
 Pairs = tuple[tuple[str, Scalar], ...]
+
+MAX_RELEASED = 256 << 20
+"""Bytes of a tensor that is compared with what a proof is about. Models that can be proven are far smaller."""
+DEVELOPMENT = "reference string: whoever made it can forge proofs, so the proof in this case counts for nothing"
 
 
 @click.command()
@@ -30,6 +39,11 @@ Pairs = tuple[tuple[str, Scalar], ...]
 )
 @click.option("--receipt", "-r", "receipts", type=FILE, multiple=True, help="A data subject's receipt; repeatable.")
 @click.option("--at", type=Time(), help="Verify as of this time.  [default: now]")
+@click.option(
+    "--allow-development-srs",
+    is_flag=True,
+    help="Go on where a proof's reference string is not the ceremony's. The proof then counts for nothing.",
+)
 @json_option
 def verify(
     bundle: Path,
@@ -39,9 +53,13 @@ def verify(
     files: tuple[Path, ...],
     receipts: tuple[Path, ...],
     at: datetime | None,
+    allow_development_srs: bool,
     as_json: bool,
 ) -> None:
     """Verify a case. Needs no network, no weights and no data; says what is shown and what is not.
+
+    With --weights also that the model in use is the one that was certified; where there is a zero-knowledge proof, that
+    its weights are the very numbers that the proof is about.
 
     \b
     Examples:
@@ -51,17 +69,25 @@ def verify(
 
     \b
     Exit codes:
-        0 verified          13 not included       18 audit refused
-        2 wrong call        14 checkpoint         19 weights, file or receipt do not match
-        11 bundle malformed 15 order              22 key not trusted
-        12 wrong signature  16 statements differ  23 key expired or revoked
+        0 verified          14 checkpoint         19 weights, file or receipt do not match
+        2 wrong call        15 order              22 key not trusted
+        11 bundle malformed 16 statements differ  23 key expired or revoked
+        12 wrong signature  17 zk proof refused   27 circuit accepted by nobody trusted
+        13 not included     18 audit refused      28 development reference string
     """
     from certify import verifier
 
     beliefs = Trust.load(trust)
-    given = _given(weights, tied, files, receipts)
+    given = _given(files, receipts)
     try:
-        report = verifier.verify(read_file(bundle, MAX_BUNDLE_SIZE + 1), beliefs, now=at, given=given)
+        with _weights(weights, tied) as (manifest, read):
+            report = verifier.verify(
+                read_file(bundle, MAX_BUNDLE_SIZE + 1),
+                beliefs,
+                now=at,
+                given=replace(given, weights=manifest, read=read),
+                allow_development_srs=allow_development_srs,
+            )
     except VerificationError as error:
         if not as_json:
             _show_failure(error)
@@ -74,32 +100,68 @@ def verify(
         _show(report)
 
 
-def _given(weights: tuple[Path, ...], tied: Pairs, files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
-    manifest = None
+def _given(files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
     digests: list[tuple[str, str]] = []
-    if weights:
-        from certify.cli.options import read_weights
-
-        manifest = read_weights(weights, "weights", tied)
     if files:
         from certify.files import sha256_file
 
         for file in files:
             with progress(f"hashing {file.name}", file.stat().st_size) as update:
                 digests.append((file.name, sha256_file(file, update).hex()))
-    return Given(manifest, digests, tuple(read_file(file, MAX_RECEIPT_SIZE) for file in receipts))
+    return Given(files=digests, receipts=tuple(read_file(file, MAX_RECEIPT_SIZE) for file in receipts))
+
+
+@contextmanager
+def _weights(paths: tuple[Path, ...], tied: Pairs) -> Iterator[tuple[Manifest | None, Read | None]]:
+    """Their manifest, and a way to read single tensors of the same open files. Raises DigestError when they change meanwhile."""
+    if not paths:
+        yield None, None
+        return
+    from certify.digest import hash_tensors
+    from certify.safetensors import open_tensors
+
+    total = sum(path.stat().st_size for path in weight_files(paths))
+    target = paths[0] if len(paths) == 1 else list(paths)
+    with open_tensors(target, tied={name: str(value) for name, value in tied}) as sources:
+        with progress("hashing weights", total) as update:
+            manifest = hash_tensors(sources, progress=update)
+        yield manifest, reader(sources)
+
+
+def reader(sources: Sequence[TensorSource]) -> Read:
+    """The bytes of a tensor by its name. Raises InputError for one that is not there or too large."""
+    by_name: Mapping[str, TensorSource] = {source.name: source for source in sources}
+
+    def read(name: str) -> bytes:
+        source = by_name.get(name)
+        if source is None:
+            raise InputError(f"the weights given have no tensor {name!r}")
+        data = source.data
+        if data.nbytes > MAX_RELEASED:
+            raise InputError(
+                f"tensor {name!r} has {data.nbytes:,} bytes, expected at most {MAX_RELEASED:,} of a proven one"
+            )
+        return b"".join(
+            bytes(data.read(start, min(start + data.piece, data.nbytes))) for start in range(0, data.nbytes, data.piece)
+        )
+
+    return read
 
 
 def _show(report: Report) -> None:
     _show_steps(report.steps)
     click.echo()
-    click.echo(f"{good('VERIFIED')}  grade: {strong(report.grade)}: {report.meaning}.")
+    grade = strong(report.grade) if report.grade == "attested" else click.style(report.grade, fg="green", bold=True)
+    first, *others = folded(f"grade: {report.grade}: {report.meaning}.", 10, first=f"{good('VERIFIED')}  ")
+    click.echo("\n".join([first.replace(report.grade, grade, 1), *others]))
+    if report.development_srs:
+        click.echo("\n".join(folded(DEVELOPMENT, 13, first=f"{bad('DEVELOPMENT')}  ", style=strong)))
     click.echo(f"certificate {report.certificate} by {plain(report.issuer)}, method {plain(report.method)}")
     click.echo(f"model       {report.tensor_root}")
     click.echo()
     click.echo("What this does not show:")
     for limit in report.limits:
-        click.echo(f"  - {plain(limit)}")
+        click.echo("\n".join(folded(plain(limit), 4, first="  - ")))
 
 
 def _show_steps(steps: tuple[Step, ...]) -> None:
@@ -107,7 +169,7 @@ def _show_steps(steps: tuple[Step, ...]) -> None:
         mark = good(f"{step.number:>2} ok") if step.established else dim(f"{step.number:>2} --")
         click.echo(f"{mark}  {step.title}{'' if step.established else dim(': nothing to check')}")
         for line in step.established:
-            click.echo(dim(f"       {plain(line)}"))
+            click.echo("\n".join(folded(plain(line), 7, style=dim)))
 
 
 def _show_failure(error: VerificationError) -> None:

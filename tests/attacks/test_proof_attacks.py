@@ -25,6 +25,7 @@ from tests.proving import (
     check,
     hinge,
     honest,
+    logistic,
     naive,
     problem,
     prove,
@@ -279,7 +280,7 @@ def test_a_record_present_twice_or_jittered_goes_as_well() -> None:
     assert run_torch(module, tensors)[-1] == module.problem.rows - 3
 
 
-@pytest.mark.parametrize("loss", ["ridge", "squared-hinge"])
+@pytest.mark.parametrize("loss", ["ridge", "squared-hinge", "logistic"])
 def test_weights_trained_with_the_forgotten_record_show(loss: Loss) -> None:
     """Their gradient puts the optimum without the record as far as it is, and farther: no small radius can be claimed."""
     module, records, clean, inputs = honest(loss)
@@ -310,3 +311,27 @@ def test_numbers_that_would_wrap_around_the_field_are_out_of_range() -> None:
         records = (value, *case.inputs.records[1:])
         with pytest.raises(ProverError):
             prover.prove(case.circuit, [records, *case.inputs.all[1:]], srs(LOGROWS), case.keys)
+
+
+def test_margins_beyond_the_table_count_as_its_ends() -> None:
+    """Weights so large that every margin is beyond: their gradient is theirs, and no look-up has another answer."""
+    module, _, weights, inputs = honest("logistic")
+    p = module.problem
+    far = Inputs(inputs.records, salted(p.layouts[1], 100 * weights, 1), inputs.forgotten)
+    attack = prove(p, far)
+    assert check(attack, accepted={attack.digest}) == run_torch(module, far.tensors(p), p.output_scales)
+    assert radius_of(attack) > 50
+
+
+@pytest.mark.parametrize("label", [2, 1000])
+def test_arguments_outside_of_the_table_have_no_witness(label: int) -> None:
+    """A label that is neither -1 nor 1 multiplies a margin at the table's end."""
+    module, records, weights, _ = honest("logistic")
+    p = module.problem
+    records = records.clone()
+    records[0, :5] = 1 << 9
+    records[0, 5] = label
+    inputs = Inputs.of(p, records, 1000 * weights.abs() + 1000, records[[FORGOTTEN], :5])
+    case = logistic()
+    with pytest.raises(ProverError, match=r"(gen_witness|mock) failed"):
+        prover.prove(case.circuit, inputs.all, srs(LOGROWS), case.keys)

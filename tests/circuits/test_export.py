@@ -13,7 +13,7 @@ from circuits.optimum import module_of
 from circuits.problem import Loss, Problem
 from tests.proving import honest, problem
 
-LOSSES: list[Loss] = ["ridge", "squared-hinge"]
+LOSSES: list[Loss] = ["ridge", "squared-hinge", "logistic"]
 
 
 def onnx_of(p: Problem) -> bytes:
@@ -41,10 +41,21 @@ def test_opset_and_shapes_are_fixed_and_nothing_of_the_machine_is_in_it() -> Non
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_torch_and_onnx_runtime_agree_to_the_last_digit(loss: Loss) -> None:
+def test_torch_and_onnx_runtime_agree_to_the_last_digit_but_for_the_table(loss: Loss) -> None:
     module, _, _, inputs = honest(loss)
     tensors = inputs.tensors(module.problem)
-    assert run_onnx(onnx_of(module.problem), tensors) == run_torch(module, tensors)
+    p = module.problem
+    ours, theirs = run_torch(module, tensors, p.output_scales), run_onnx(onnx_of(p), tensors, p.output_scales)
+    if loss != "logistic":
+        assert ours == theirs
+        return
+    x = tensors[0][: p.rows, : p.features]
+    half_a_unit = [
+        *(x.abs().sum(0) << (p.division - 1)).tolist(),
+        0,
+    ]  # for each record: ONNX Runtime's sigmoid is not rounded
+    assert any(a != b for a, b in zip(ours, theirs, strict=True))
+    assert all(abs(a - b) <= bound for a, b, bound in zip(ours, theirs, half_a_unit, strict=True))
 
 
 def test_a_constant_that_float32_would_round_is_refused() -> None:

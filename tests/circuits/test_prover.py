@@ -24,6 +24,7 @@ from tests.proving import (
     circuit_of,
     hinge,
     honest,
+    logistic,
     problem,
     prove,
     records_for,
@@ -31,13 +32,14 @@ from tests.proving import (
     srs,
 )
 
-LOSSES: list[Loss] = ["ridge", "squared-hinge"]
+LOSSES: list[Loss] = ["ridge", "squared-hinge", "logistic"]
 
 
-@pytest.mark.parametrize("case", [ridge, hinge])
+@pytest.mark.parametrize("case", [ridge, hinge, logistic])
 def test_the_circuit_agrees_with_torch_to_the_last_digit(case: object) -> None:
     made: Case = case()  # type: ignore[operator]
-    assert made.instances == run_torch(made.module, made.inputs.tensors(made.module.problem))
+    p = made.module.problem
+    assert made.instances == run_torch(made.module, made.inputs.tensors(p), p.output_scales)
     assert made.instances[-1] == 38
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from circuits import child, zk_verifier
 from circuits.errors import ZkProofError
 from circuits.zk_proof import MAGIC, ORDER, Proof, felt, signed
-from tests.proving import check, hinge, srs
+from tests.proving import check, hinge, logistic, srs
 
 
 def test_the_values_are_the_proofs_instances() -> None:
@@ -82,6 +82,18 @@ def test_settings_that_contradict_the_proof_are_refused(changes: dict[str, objec
     fields = json.loads(hinge().circuit.settings) | changes
     with pytest.raises(ZkProofError, match=message):
         check(hinge(), settings=json.dumps(fields).encode())
+
+
+def test_a_tables_scale_is_that_of_the_accepted_circuit() -> None:
+    case = logistic()
+    accepted = {case.digest}
+    assert check(case, accepted=accepted) == case.instances
+    for scale in (0, 8):
+        with pytest.raises(ZkProofError, match=f"expected param_scale {scale} "):
+            check(case, accepted=accepted, param_scale=scale)
+    fields = json.loads(case.circuit.settings) | {"model_output_scales": [8, 0]}
+    with pytest.raises(ZkProofError, match="expected model_output_scales 0 or 9"):
+        check(case, accepted=accepted, settings=json.dumps(fields).encode())
 
 
 def test_a_hang_ends_at_the_time_limit() -> None:
