@@ -1,6 +1,7 @@
 """How proofs grow with rows and features: seconds, memory and bytes, and the line that predicts them (circuits/estimate.py).
 
-Run: ``LEDGER_SRS=folder python benchmarks/bench_growth.py [--json] [ROWSxFEATURES …]``. Random data; the squared hinge, keys made anew.
+Run: ``LEDGER_SRS=folder python benchmarks/bench_growth.py [--json] [ROWSxFEATURES …]``. Random data; the squared hinge, keys
+made anew.
 """
 
 import argparse

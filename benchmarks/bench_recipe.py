@@ -1,7 +1,8 @@
 """The same statement, proven as EZKL's documentation would have it: floats, hashed inputs, defaults, calibrated.
 
-Run: ``LEDGER_SRS=folder python benchmarks/bench_recipe.py [--json]``. The squared hinge without what is near a forgotten record, 100
-records of 10 features. Goals: at least 4 x faster and 3 x less memory than the recipe, in the same run. Both prove and are verified.
+Run: ``LEDGER_SRS=folder python benchmarks/bench_recipe.py [--json]``. The squared hinge without what is near a forgotten
+record, 100 records of 10 features. Goals: at least 4 x faster and 3 x less memory than the recipe, in the same run. Both
+prove and are verified.
 """
 
 import argparse

@@ -26,10 +26,13 @@ class Attachments:
         self.folder = folder
 
     def put(self, kind: str, data: bytes) -> str:
-        """Keep bytes; their SHA-256 in hex. ``kind``: points, proofs, srs, circuits, settings or vk."""
+        """Keep bytes, in the place of a damaged file too; their SHA-256 in hex.
+
+        ``kind``: points, proofs, srs, circuits, settings or vk.
+        """
         digest = sha256(data).hexdigest()
         path = self._path(kind, digest)
-        if not path.is_file():
+        if not path.is_file() or path.read_bytes() != data:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, data)
         return digest

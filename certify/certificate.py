@@ -90,13 +90,15 @@ def log_unlearning(
     *,
     pre: Manifest,
     requests: Sequence[Logged],
+    parent: Logged | None = None,
     evidence: Evidence | None = None,
 ) -> Logged:
     """``unlearning/v1``, the certificate. The model before must be one that this ledger logged.
 
-    ``evidence``: proofs, whose attachments are kept already.
+    ``parent``: the statement that it follows from, by default the first about the model before; several are where a request
+    changed nothing. ``evidence``: proofs, whose attachments are kept already.
     """
-    parent = parent_of(workspace, pre)
+    parent = parent or parent_of(workspace, pre)
     forgotten = forgotten_by(workspace, parent, requests)
     changes = diff(pre, made.manifest)
     predicate = Unlearning(

@@ -39,8 +39,12 @@ def explain(circuit: CircuitDescription) -> Lines:
 
 def _optimum(problem: Problem) -> Lines:
     requests = len(problem.forgotten)
-    asked = ", ".join(map(str, problem.forgotten[:8])) + (", …" if requests > 8 else "")
-    many = f"{requests} requests, of {asked} records" if requests > 1 else f"one request, of {asked}"
+    asked = " + ".join(map(str, problem.forgotten[:8])) + (" + …" if requests > 8 else "")
+    many = (
+        f"what {requests} requests name: {asked} records"
+        if requests > 1
+        else f"what one request names: {_records(*problem.forgotten)}"
+    )
     near = math.sqrt(problem.tau) / problem.scale_x
     outputs = f", {problem.outputs} outputs" if problem.outputs > 1 else ""
     return [
@@ -64,6 +68,10 @@ def _optimum(problem: Problem) -> Lines:
 
 
 _WORDS: dict[str, Callable[..., Lines]] = {Problem.statement: _optimum}
+
+
+def _records(count: int) -> str:
+    return f"{count} record" if count == 1 else f"{count:,} records"
 
 
 def _as_stated(circuit: CircuitDescription) -> Lines:

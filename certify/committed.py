@@ -5,7 +5,7 @@
     made = commit(RECORDS, layout, [matrix], srs)      # points of each tensor, with fresh salt
     made.stated                                        # what a statement says of them
     keep(workspace, made)                              # before the log speaks of it
-    recall(workspace, made.stated, logrows=11)         # the salted values again, to prove with
+    recall(workspace, made.stated)                     # the salted values again, to prove with
 
 A proof discloses one evaluation of each committed column, and the salt outlasts a stated number of proofs: :func:`spend` counts.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from certify.errors import WorkspaceError
 from certify.receipt import ZkOpening
@@ -40,7 +41,7 @@ class Made:
 
 
 def reference_string(logrows: int, *, development: bool = False) -> tuple[Path, Srs]:
-    """The file to commit and prove with: the ceremony's, or where asked for and there is none, a development one. Raises SrsError."""
+    """The file to commit and prove with: the ceremony's; where asked for and there is none, a development one."""
     path = srs.find(logrows, development=development)
     return path, srs.load(path)
 
@@ -87,9 +88,7 @@ def keep(workspace: Workspace, made: Made) -> None:
 
 def recall(workspace: Workspace, stated: Committed) -> list[list[int]]:
     """The salted values of each tensor. Raises WorkspaceError when they are gone."""
-    note = workspace.vault.note(f"zk/{stated.points}")
-    if note is None:
-        raise WorkspaceError(f"the vault has no values behind the commitment to {stated.name}, {stated.points[:16]}")
+    note = _note(workspace, stated)
     if note.get("shredded"):
         raise WorkspaceError(
             f"{len(note['shredded'])} records behind the commitment to {stated.name} were shredded: no proof can be about it any "
@@ -100,13 +99,11 @@ def recall(workspace: Workspace, stated: Committed) -> list[list[int]]:
 
 def spend(workspace: Workspace, stated: Committed, proofs: int) -> None:
     """Count proofs about a commitment, before they are made. Raises WorkspaceError when its salt would not outlast them."""
-    note = workspace.vault.note(f"zk/{stated.points}")
-    if note is None:
-        raise WorkspaceError(f"the vault has no values behind the commitment to {stated.name}, {stated.points[:16]}")
+    note = _note(workspace, stated)
     if note["proofs"] + proofs > stated.proofs:
         raise WorkspaceError(
-            f"{note['proofs']} proofs were made about the commitment to {stated.name}, {proofs} more would leave its salt too short: "
-            f"it was made for {stated.proofs}. Commit anew, with more salt"
+            f"{note['proofs']} proofs were made about the commitment to {stated.name}, {proofs} more would leave its salt too "
+            f"short: it was made for {stated.proofs}. Commit anew, with more salt"
         )
     workspace.vault.put_note(f"zk/{stated.points}", {**note, "proofs": note["proofs"] + proofs})
 
@@ -130,9 +127,15 @@ def encoding_of(stated: Commitments) -> Encoding:
 
 
 def rows_of(workspace: Workspace, stated: Commitments, rows: Sequence[int]) -> list[list[int]]:
-    """Rows of what a training or a request committed to, counted through all tensors, without their salt."""
+    """Rows of what a training or a request committed to, counted through all tensors, without their salt.
+
+    Whatever became of other rows: a request can be filed after another's records were shredded. Raises WorkspaceError.
+    """
     committed, layout = _rows_in(stated)
-    tensors = recall(workspace, committed)
+    note = _note(workspace, committed)
+    if gone := sorted({*rows} & {*note.get("shredded", [])}):
+        raise WorkspaceError(f"row {gone[0]} behind the commitment to {committed.name} was shredded")
+    tensors = {tensor: _unpack(note["values"][tensor]) for tensor in {row // layout.rows for row in rows}}
     return [[tensors[row // layout.rows][place] for place in layout.places(row % layout.rows)] for row in rows]
 
 
@@ -148,21 +151,33 @@ def open_row(workspace: Workspace, stated: Commitments, row: int) -> ZkOpening:
 
 
 def shred_rows(workspace: Workspace, stated: Commitments | None, rows: Iterable[int]) -> None:
-    """Destroy rows, with their salt, of what a training or a request committed to, if it did."""
+    """Destroy rows of what a training or a request committed to, if it did, and all salt of the tensors that they are in.
+
+    A commitment has salt below its rows as well: with that and the other rows, whoever has the vault could guess the missing one
+    and compare points.
+    """
     rows = list(rows)
     note = workspace.vault.note(f"zk/{_rows_in(stated)[0].points}") if stated is not None and rows else None
     if stated is None or note is None:
         return
     committed, layout = _rows_in(stated)
-    width = layout.shape[1]
     packed: list[str] = list(note["values"])
-    for row in rows:
-        tensor, place = divmod(row, layout.rows)
-        values = _unpack(packed[tensor])
-        values[place * width : (place + 1) * width] = array("q", bytes(8 * width))
-        packed[tensor] = _pack(values)
     gone = sorted({*note.get("shredded", []), *rows})
+    for tensor in {row // layout.rows for row in rows}:
+        values, left = _unpack(packed[tensor]), array("q", bytes(8 * layout.count))
+        for row in {*range(layout.rows)} - {row - tensor * layout.rows for row in gone}:
+            places = layout.places(row)
+            left[places.start : places.stop] = values[places.start : places.stop]
+        packed[tensor] = _pack(left)
     workspace.vault.put_note(f"zk/{committed.points}", {**note, "values": packed, "shredded": gone})
+
+
+def _note(workspace: Workspace, stated: Committed) -> dict[str, Any]:
+    """What the vault keeps of a commitment."""
+    note: dict[str, Any] | None = workspace.vault.note(f"zk/{stated.points}")
+    if note is None:
+        raise WorkspaceError(f"the vault has no values behind the commitment to {stated.name}, {stated.points[:16]}")
+    return note
 
 
 def _rows_in(stated: Commitments) -> tuple[Committed, Layout]:

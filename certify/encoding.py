@@ -12,7 +12,9 @@ No torch and no numpy: whoever holds a record can do it again.
 
 import json
 import math
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -22,8 +24,9 @@ from certify.zk import Column, Encoding
 from circuits.errors import QuantizeError
 from circuits.quantize import quantize
 
-
 MAX_CLASSES = 64
+MAX_NAME = 256
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def encoding_for(
@@ -34,36 +37,51 @@ def encoding_for(
     Centers and spreads follow the mean and deviation so coarsely (spreads are powers of two, centers halves of them) that
     hardly any single record changes them; where even that is too much, state an encoding of your own. Raises DatasetError.
     """
-    values = [_json(record) for record in records]
-    if not values:
+    if not records:
         raise DatasetError("expected at least one record, none came")
-    if isinstance(values[0], list):
-        return Encoding(scale, Column("target"), target_scale, [], _classes([v[-1:] for v in values], numeric))
-    names = [name for name in values[0] if name != target] if isinstance(values[0], dict) else []
-    if not names or target not in values[0]:
+    first = _json(records[0])
+    names = [] if isinstance(first, list) else _names(first, target)
+    plain = Encoding(scale, Column(target if names else "target"), target_scale, [Column(name) for name in names])
+    read = [_read(record, plain) for record in records]
+    targets = [value for _, value in read]
+    if widths := {len(values) for values, _ in read} - {len(read[0][0])}:
         raise DatasetError(
-            f"expected records with a column {target!r} and others, the first has {', '.join(values[0])[:200]}"
+            f"expected records of {len(read[0][0]) + 1} numbers like the first, one of {min(widths) + 1} came"
         )
-    plain = Encoding(scale, Column(target), target_scale, [Column(name) for name in names])
-    columns = []
-    for place, name in enumerate(names):
-        numbers = [_number(_read(record, plain)[0][place], name) for record in records]
-        columns.append(_coarse(name, numbers))
-    targets = [[_read(record, plain)[1]] for record in records]
-    target_column = _coarse(target, [_number(value, target) for [value] in targets]) if numeric else Column(target)
-    return Encoding(scale, target_column, target_scale, columns, _classes(targets, numeric))
+    if not names:
+        return Encoding(scale, plain.target, target_scale, [], _classes(targets, numeric))
+    columns = [_coarse(name, [values[place] for values, _ in read]) for place, name in enumerate(names)]
+    column = _coarse(target, targets) if numeric else plain.target
+    return Encoding(scale, column, target_scale, columns, _classes(targets, numeric))
 
 
-def _coarse(name: str, numbers: Sequence[float]) -> Column:
-    deviation = pstdev(numbers)
-    spread = 2.0 ** round(math.log2(deviation)) if deviation > 0 else 1.0
-    return Column(name, round(2 * fmean(numbers) / spread) * spread / 2, spread)
+def _names(first: Any, target: str) -> list[str]:
+    """The columns but the target's, as the first record has them."""
+    found = list(first) if isinstance(first, dict) else []
+    if target not in found or len(found) < 2:
+        what = f"has {', '.join(found)[:200]}" if found else f"is {str(first)[:60]!r}"
+        raise DatasetError(f"expected records with a column {target!r} and others, the first {what}")
+    if long := [name for name in found if not 1 <= len(name) <= MAX_NAME]:
+        raise DatasetError(f"expected names of columns of 1 to {MAX_NAME} characters, {long[0][:60]!r} came")
+    return [name for name in found if name != target]
 
 
-def _classes(targets: Sequence[list[Any]], numeric: bool) -> list[str]:
+def _coarse(name: str, values: Sequence[Any]) -> Column:
+    numbers = [_number(value, name) for value in values]
+    try:
+        deviation = pstdev(numbers)
+        spread = 2.0 ** round(math.log2(deviation)) if deviation > 0 else 1.0
+        return Column(name, round(2 * fmean(numbers) / spread) * spread / 2, spread)
+    except OverflowError:
+        raise DatasetError(f"column {name!r}: its numbers are too large to average") from None
+
+
+def _classes(targets: Sequence[Any], numeric: bool) -> list[str]:
     if numeric:
         return []
-    found = sorted({_text(value) for [value] in targets})
+    found = sorted({_text(value) for value in targets})
+    if long := [text for text in found if not 1 <= len(text) <= MAX_NAME]:
+        raise DatasetError(f"expected classes of 1 to {MAX_NAME} characters, {long[0][:60]!r} came")
     if not 2 <= len(found) <= MAX_CLASSES:
         raise DatasetError(f"expected a target of 2 to {MAX_CLASSES} classes, it has {len(found)}")
     return found
@@ -101,16 +119,24 @@ def _read(record: bytes, encoding: Encoding) -> tuple[list[Any], Any]:
 def _json(record: bytes) -> Any:
     check_depth(record, what="a record", error=DatasetError)
     try:
-        return json.loads(record)
+        return json.loads(record, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise DatasetError("a record that becomes numbers is JSON, this one is not") from None
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise DatasetError("expected each column of a record once, one came twice")
+    return found
+
+
 def _number(value: Any, name: str) -> float:
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    """As a JSON number, or as text in a CSV file, which is not all that Python takes for one."""
+    number = math.nan
+    if (type(value) is str and _DECIMAL.fullmatch(value.strip(" "))) or type(value) in (int, float):
+        with suppress(OverflowError):
+            number = float(value)
     if not math.isfinite(number):
         raise DatasetError(f"column {name!r}: expected a number, {str(value)[:60]!r} came")
     return number

@@ -1,9 +1,10 @@
 """Step 7: zero-knowledge proofs that the weights come from the committed data less what must be forgotten. Pure, but for EZKL.
 
-A certificate's evidence names proofs and circuits; what they have to be about comes from the ledger: the data as ``training/v1``
-committed to them, what must be forgotten as every ``request/v1`` of the chain did, the weights as the certificate does. Nothing
-that the prover could choose is believed: circuits are those that trust.toml or a trusted auditor accepts, public values are read from
-the proof, and the reference string is the ceremony's. See :mod:`circuits.zk_verifier` for what happens to the proof itself.
+A certificate's evidence names proofs and circuits; what they have to be about comes from the ledger: the data as
+``training/v1`` committed to them, what must be forgotten as every ``request/v1`` of the chain did, the weights as the
+certificate does. Nothing that the prover could choose is believed: circuits are those that trust.toml or a trusted auditor
+accepts, public values are read from the proof, and the reference string is the ceremony's. See :mod:`circuits.zk_verifier`
+for what happens to the proof itself.
 """
 
 import math
@@ -210,7 +211,9 @@ def points_of(stated: Commitments | None, name: str, layout: Layout, case: _Case
         raise ProofRefusedError(f"no commitment to {name} is stated where the proof needs one")
     if len(found) != 1 or found[0].count != count:
         counts = " and ".join(str(tensor.count) for tensor in found)
-        raise ProofRefusedError(f"expected one commitment to {name}, of {count} tensors, {len(found)} came, of {counts}")
+        raise ProofRefusedError(
+            f"expected one commitment to {name}, of {count} tensors, {len(found)} came, of {counts}"
+        )
     [committed] = found
     if (stated.logrows, stated.srs) != (case.logrows, case.evidence.commitments.srs):
         raise ProofRefusedError(f"the commitment to {name} was made for another circuit size or reference string")
@@ -258,7 +261,8 @@ def verify_proof(
 def _check_kept(kept: int, records: int, removed: int) -> None:
     if not 0 < kept <= records - removed:
         raise ProofRefusedError(
-            f"the proof counts {kept} of {records} records, expected at most {records - removed}: {removed} are stated as left out"
+            f"the proof counts {kept} of {records} records, expected at most {records - removed}: {removed} are stated as "
+            f"left out"
         )
 
 
@@ -275,7 +279,9 @@ def _check_objective(training: Training, problem: Problem) -> None:
     stated, proven = training.recipe.parameters, description.describe(problem)
     names = sorted({*stated, *proven} - {"forgotten"})
     if training.recipe.name != problem.statement:
-        raise ProofRefusedError(f"expected a training by {problem.statement}, one by {training.recipe.name[:80]!r} came")
+        raise ProofRefusedError(
+            f"expected a training by {problem.statement}, one by {training.recipe.name[:80]!r} came"
+        )
     for name in names:
         if name not in stated or name not in proven or stated[name] != proven[name]:
             raise ProofRefusedError(

@@ -1,8 +1,8 @@
 """Step 9 for zero-knowledge commitments: what holders of the weights, or of a receipt, can check by themselves.
 
-A KZG opening shows what stands in some rows of a committed column and nothing of the others: one pairing equation, in py_ecc, and no
-EZKL. With it, weights on disk turn out to be the integers that a proof is about, and a data subject's record a row of the data that
-it is about.
+A KZG opening shows what stands in some rows of a committed column and nothing of the others: one pairing equation, in py_ecc,
+and no EZKL. With it, weights on disk turn out to be the integers that a proof is about, and a data subject's record a row of
+the data that it is about.
 """
 
 import struct
@@ -33,8 +33,9 @@ def match_weights(read: Read, certificate: Unlearning, exclusion: Exclusion, bun
     assert committed is not None  # the proof was checked
     layout = layout_of(committed, evidence.commitments.logrows)
     try:
-        _check_hashes(read, certificate, bundle)
-        tensors = {name: _integers(name, read(name), parameters.scale_w) for name in parameters.released}
+        data = {name: read(name) for name in parameters.released}
+        _check_hashes(data, certificate, bundle)
+        tensors = {name: _integers(name, content, parameters.scale_w) for name, content in data.items()}
         matrix = parameters.arranged(tensors)
         points = split_points(bundle, committed, layout)[-1]
         openings = [Opening.parse(bytes.fromhex(text)) for text in evidence.openings]
@@ -60,11 +61,11 @@ def _integers(name: str, data: bytes, scale: int) -> list[int]:
     return [int(value * scale) for value in values]
 
 
-def _check_hashes(read: Read, certificate: Unlearning, bundle: Bundle) -> None:
+def _check_hashes(data: Mapping[str, bytes], certificate: Unlearning, bundle: Bundle) -> None:
     """The bytes read are those of the manifest."""
-    manifest = bundle.manifests[certificate.post.tensor_root]
+    manifest = bundle.manifests[certificate.post.tensor_root]  # which step 7 has compared with what is released
     sources = [
-        TensorSource.of(tensor.name, tensor.dtype, tensor.shape, read(tensor.name)) for tensor in manifest.tensors
+        TensorSource.of(tensor.name, tensor.dtype, tensor.shape, data[tensor.name]) for tensor in manifest.tensors
     ]
     if hash_tensors(sources).root().hex() != certificate.post.tensor_root:
         raise DigestError("the weights changed while they were read")
@@ -92,8 +93,8 @@ def match_receipt(receipt: Receipt, training: Training, request: Request, bundle
     except (CircuitError, DatasetError) as error:
         raise MismatchError(f"the receipt does not match: {error}") from error
     lines = [
-        f"row {receipt.training.index} of the data that the proof is about holds the receipt's {len(features)} numbers, and so does "
-        f"what the proof leaves out"
+        f"row {receipt.training.index} of the data that the proof is about holds the receipt's {len(features)} numbers, "
+        f"and so does what the proof leaves out"
     ]
     encoding = training.zk.encoding
     if encoding is None:

@@ -7,8 +7,8 @@
     forgot = forget("ledger", [request])               # the optimum without the record, proven: exclusion-optimum/v1
     forgot.weights["weight"]                           # float32, integers over 2**14
 
-A convex objective has one optimum, whatever path leads to it. So it is enough to prove that the released weights are next to the one
-over the retained records: nothing of the training has to be shown.
+A convex objective has one optimum, whatever path leads to it. So it is enough to prove that the released weights are next to
+the one over the retained records: nothing of the training has to be shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ import torch
 
 from certify import committed, environment
 from certify.bundle import CircuitFiles
-from certify.certificate import Made, log_training, log_unlearning, new_run_id, parent_of
+from certify.certificate import Made, log_training, log_unlearning, new_run_id
 from certify.digest import Manifest
 from certify.encoding import encoding_for, outputs_of, row_of
 from certify.errors import WorkspaceError
-from certify.records import Records, records_of
+from certify.records import records_of
 from certify.state_dict import digest_state_dict
 from certify.statement import Method, Parameters, Request, Run, Training, Unlearning
 from certify.times import format_time, now
@@ -51,8 +51,8 @@ def _silent(stage: str, left: float) -> None:
 class Objective:
     """A convex objective, and the integers that it is computed with: x = X/scale_x, w = W/scale_w.
 
-    ``penalty`` is Λ in Σℓ + Λ/2 ‖w‖², ``tau`` the squared distance (of encoded features) within which records are left out along with
-    a forgotten one.
+    ``penalty`` is Λ in Σℓ + Λ/2 ‖w‖², ``tau`` the squared distance (of encoded features) within which records are left out
+    along with a forgotten one. ``proofs``: that can be made about the data, one a certificate, until its salt is used up.
     """
 
     loss: Loss = "squared-hinge"
@@ -61,6 +61,7 @@ class Objective:
     scale_x: int = 128
     scale_w: int = 1 << 14
     logrows: int = 11
+    proofs: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def fit(
     objective = objective or Objective()
     records = records_of(data)
     started = now()
-    path, string = committed.reference_string(objective.logrows, development=development)
+    _, string = committed.reference_string(objective.logrows, development=development)
     encoding = encoding or encoding_for(
         [record for _, record in records],
         target=target,
@@ -177,9 +178,8 @@ def forget(
     )
     pre = _manifest(workspace, parent)
     method = Method(problem.statement, {"radius_of": problem.loss})
-    logged = log_unlearning(
-        workspace, _made(digest_state_dict(state), method, started), pre=pre, requests=asked, evidence=evidence
-    )
+    done = _made(digest_state_dict(state), method, started)
+    logged = log_unlearning(workspace, done, pre=pre, requests=asked, parent=parent, evidence=evidence)
     workspace.accept_circuit(built.description)
     return Provable(logged, state)
 
@@ -291,6 +291,7 @@ def problem_of_size(
         bits=bits,
         scale_y=scale_y,
         logrows=objective.logrows,
+        record_proofs=objective.proofs,
         **sizes,
     )
 

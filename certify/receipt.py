@@ -4,9 +4,9 @@
 
     {"format":"unlearning-ledger/receipt/v1","record":"<base64>","request":{opening},"training":{opening}}
 
-``request`` opens the record in the forget set, ``training`` in the training dataset; each has root, salt, index, size, path. ``zk``,
-where proofs were made, opens the record's numbers in the commitments that these are about.
-A receipt holds personal data: it goes to the data subject and nowhere else.
+``request`` opens the record in the forget set, ``training`` in the training dataset; each has root, salt, index, size, path.
+``zk``, where proofs were made, opens the record's numbers in the commitments that these are about. A receipt holds personal
+data: it goes to the data subject and nowhere else.
 """
 
 from base64 import b64decode, b64encode

@@ -1,7 +1,7 @@
 """The verifier: what a bundle shows to somebody who believes nothing but their own ``trust.toml``.
 
-A pure function of bytes, trust and time. It opens no socket and does not import torch; EZKL runs in a process of its own, with limits.
-The steps, as in SPEC.md:
+A pure function of bytes, trust and time. It opens no socket and does not import torch; EZKL runs in a process of its own,
+with limits. The steps, as in SPEC.md:
 
 (1) the bundle is well-formed               (6) the chain of statements agrees
 (2) signatures by trusted keys              (7) zero-knowledge proofs
@@ -56,8 +56,8 @@ TITLES = {
 
 GRADES = {
     "attested": "the operator says so, signed, logged, and cannot take it back",
-    "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less every "
-    "record near a forgotten one",
+    "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less "
+    "every record near a forgotten one",
 }
 
 
@@ -505,7 +505,8 @@ def _proof_limits(exclusion: Exclusion | None, given: Given) -> list[str]:
         )
     if given.weights is None:
         limits.append(
-            "The proof speaks of weights that were committed to: that they are the model's is checked for those who give --weights."
+            "The proof speaks of weights that were committed to: that they are the model's is checked for those who "
+            "give --weights."
         )
     limits.append(
         "The proof speaks of committed numbers: that they are the people's records is the operator's word, but to holders of "

@@ -1,7 +1,7 @@
 """What statements say of zero-knowledge proofs: commitments, how records became numbers, evidence, and circuits.
 
-Points and proofs stand beside the statements (in a bundle: ``points/``, ``proofs/``, ``circuits/``) and are named by SHA-256, so that
-a statement is as short for a million records as for ten.
+Points and proofs stand beside the statements (in a bundle: ``points/``, ``proofs/``, ``circuits/``) and are named by SHA-256,
+so that a statement is as short for a million records as for ten.
 """
 
 from functools import cached_property

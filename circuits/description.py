@@ -12,16 +12,20 @@ anew, and compare. No torch before :func:`build`.
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from circuits.chain_problem import ChainProblem
 from circuits.errors import ProverError
 from circuits.problem import Problem
 
 if TYPE_CHECKING:
     from circuits.prover import Circuit
 
-Parameters = Problem
-STATEMENTS: dict[str, type[Parameters]] = {kind.statement: kind for kind in (Problem,)}
+Parameters = Problem | ChainProblem
+STATEMENTS: dict[str, type[Parameters]] = {kind.statement: kind for kind in (Problem, ChainProblem)}
+_MODULES = {Problem: ("circuits.optimum", "module_of"), ChainProblem: ("circuits.steps.sgd", "MaskedSgd")}
+"""What makes a circuit's module of its parameters; imported when it is needed, since it needs torch."""
 Value = int | str | list[int]
 
 
@@ -37,14 +41,22 @@ def parse(statement: str, values: Mapping[str, Any]) -> Parameters:
         raise ProverError(f"expected a statement of {', '.join(sorted(STATEMENTS))}, got {statement[:80]!r}")
     expected = {field.name for field in fields(kind)}
     if set(values) != expected:
-        raise ProverError(f"expected the parameters {', '.join(sorted(expected))}, got {', '.join(sorted(values))[:300]}")
+        raise ProverError(
+            f"expected the parameters {', '.join(sorted(expected))}, got {', '.join(sorted(values))[:300]}"
+        )
     hints = get_type_hints(kind)
     found: dict[str, Any] = {}
     for name, value in values.items():
         wanted = hints[name]
         if isinstance(value, list) and all(type(item) is int for item in value):
             value = tuple(value)
-        fits = type(value) is int if wanted is int else type(value) is tuple if wanted == tuple[int, ...] else type(value) is str
+        fits = (
+            type(value) is int
+            if wanted is int
+            else type(value) is tuple
+            if wanted == tuple[int, ...]
+            else type(value) is str
+        )
         if not fits:
             raise ProverError(f"expected {name} to be {wanted}, got {str(value)[:80]!r}")
         found[name] = value
@@ -54,7 +66,7 @@ def parse(statement: str, values: Mapping[str, Any]) -> Parameters:
 def build(parameters: Parameters) -> "Circuit":
     """Export and compile. Raises ProverError where EZKL cannot express it."""
     from circuits import export, prover
-    from circuits.optimum import module_of
 
-    onnx = export.to_onnx(module_of(parameters), [layout.shape for layout in parameters.layouts])
-    return prover.compile(onnx, parameters.fixed_point)
+    home, name = _MODULES[type(parameters)]
+    module = getattr(import_module(home), name)(parameters)
+    return prover.compile(export.to_onnx(module, [layout.shape for layout in parameters.layouts]), parameters.fixed_point)

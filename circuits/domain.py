@@ -57,6 +57,14 @@ def interpolate(values: Mapping[int, int], point: int, logrows: int) -> tuple[in
     return sum(value * weight * inverse for value, weight, inverse in terms) * product % R, product
 
 
+def evaluate(values: Sequence[int], point: int) -> int:
+    """f at a point outside the domain, by its values: (X**n - 1) / n times the sum of all f_i w**i / (X - w**i)."""
+    powers = roots(len(values).bit_length() - 1)
+    inverses = invert([(point - power) % R for power in powers])
+    total = sum(value * power % R * inverse for value, power, inverse in zip(values, powers, inverses, strict=True))
+    return total * (pow(point, len(values), R) - 1) * pow(len(values), -1, R) % R
+
+
 def invert(numbers: Sequence[int]) -> list[int]:
     """The inverse of each number, none of them 0, at the cost of one (Montgomery's trick)."""
     products = [1]

@@ -22,7 +22,8 @@ MAX_LEGS = 8
 class FixedPoint:
     """How a circuit takes integers apart: ``legs`` digits of ``base``.
 
-    ``columns``: EZKL's inner columns. One would take 4 % fewer cells, but then EZKL counts its rows differently from run to run.
+    ``columns``: EZKL's inner columns. EZKL counts the rows of some loops in threads, and differently from run to run where a
+    turn of the loop does not fill whole rows: comparisons do in two columns and not in one, floors in three and not in two.
     """
 
     logrows: int
@@ -65,4 +66,4 @@ def fixed_point(bound: int, logrows: int, *, param_scale: int = 0, table: int = 
     legs = next((legs for legs in range(2, MAX_LEGS + 1) if base**legs > bound and legs > above), None)
     if legs is None or 2 * bound * base >= R:
         raise ProverError(f"expected a bound that {MAX_LEGS} digits of base {base} hold, got {bound.bit_length()} bits")
-    return FixedPoint(logrows, base, legs, param_scale=param_scale, table=table)
+    return FixedPoint(logrows, base, legs, columns=3 if division else 2, param_scale=param_scale, table=table)

@@ -37,7 +37,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 1:
-            raise CommitmentError(f"expected a matrix of one row and one column at least, got {self.rows}x{self.columns}")
+            raise CommitmentError(
+                f"expected a matrix of one row and one column at least, got {self.rows}x{self.columns}"
+            )
         if not 0 <= self.proofs <= MAX_PROOFS:
             raise CommitmentError(f"expected 0 to {MAX_PROOFS} proofs about a commitment, got {self.proofs}")
         _salt(self.rows, self.columns, self.logrows, self.proofs)
@@ -105,7 +107,9 @@ def _salt(rows: int, columns: int, logrows: int, proofs: int) -> tuple[int, int]
             count = (rows + below) * width
             if count % usable and _fewest(rows, columns, wide, count, usable) >= needed:
                 return wide, below
-    raise CommitmentError(f"expected {needed} salts in each column of logrows {logrows}, {columns} columns of data leave too few")
+    raise CommitmentError(
+        f"expected {needed} salts in each column of logrows {logrows}, {columns} columns of data leave too few"
+    )
 
 
 def _fewest(rows: int, columns: int, wide: int, count: int, usable: int) -> int:

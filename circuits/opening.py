@@ -30,6 +30,7 @@ from circuits.errors import CommitmentError
 from circuits.srs import Srs, parse, require_ceremony
 
 _PREFIX = b"unlearning-ledger/kzg-opening/v1\x00"
+_KNOWN_PREFIX = b"unlearning-ledger/kzg-known-column/v1\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,41 @@ def verify_rows(
     return opened
 
 
+def open_known(column: Sequence[int], srs: Srs) -> Opening:
+    """Show a whole column to those who know it already: 32 bytes. Raises CommitmentError."""
+    values = _evaluations(column, [0], srs)
+    point = _commit(values, srs)
+    challenge = _known_challenge(point, values, srs)
+    value = domain.evaluate(values, challenge)
+    inverses = domain.invert([root - challenge for root in domain.roots(srs.logrows)])
+    return Opening(_commit([(own - value) * inverse % R for own, inverse in zip(values, inverses, strict=True)], srs))
+
+
+def verify_known(
+    commitment: bytes,
+    opening: Opening,
+    column: Sequence[int],
+    srs: Srs | bytes,
+    *,
+    logrows: int,
+    allow_development: bool = False,
+) -> Sequence[int]:
+    """``column``, once the opening shows that exactly this was committed to: f is compared at a point hashed from all of it.
+
+    For weights that everybody can compute. Raises as :func:`verify_opening` does.
+    """
+    srs = _trusted(srs, allow_development=allow_development)
+    if opening.quotient:
+        raise CommitmentError("expected the opening of a known column, one of several rows came")
+    values = _filled(column, logrows)
+    point, pi = read_point(commitment), bn254.decompress(opening.proof)
+    challenge = _known_challenge(commitment, values, srs)
+    value = domain.evaluate(values, challenge)
+    left = bn254.multi_scalar([point, GENERATOR, pi], [1, -value, challenge])
+    _check_pairing(left, pi, srs, "the commitment is to another column than the known one")
+    return column
+
+
 def open_places(values: Sequence[int], places: Sequence[int], srs: Srs) -> dict[int, Opening]:
     """Show some of a flattened tensor's values: an opening for each column that they stand in. Raises CommitmentError."""
     columns = split(values, srs.logrows)
@@ -189,14 +225,29 @@ def _check_rows(rows: Sequence[int], logrows: int) -> list[int]:
 
 def _evaluations(column: Sequence[int], rows: Sequence[int], srs: Srs) -> list[int]:
     """f over the domain: the column, zeros up to the unusable rows, ones."""
-    usable = usable_rows(srs.logrows)
-    if not 0 < len(column) <= usable:
-        raise CommitmentError(f"expected a column of 1 to {usable} values, {len(column)} came")
+    values = _filled(column, srs.logrows)
     _check_rows(rows, srs.logrows)
     for row in rows:
         if row >= len(column):
             raise CommitmentError(f"expected rows from 0 to {len(column) - 1} of the column, {row} came")
-    return [value % R for value in column] + [0] * (usable - len(column)) + [1] * UNUSABLE_ROWS
+    return values
+
+
+def _filled(column: Sequence[int], logrows: int) -> list[int]:
+    usable = usable_rows(logrows)
+    if not 0 < len(column) <= usable:
+        raise CommitmentError(f"expected a column of 1 to {usable} values, {len(column)} came")
+    return [integer(value) % R for value in column] + [0] * (usable - len(column)) + [1] * UNUSABLE_ROWS
+
+
+def _known_challenge(commitment: bytes, values: Sequence[int], srs: Srs) -> int:
+    """A point outside the domain: SHA-512 of the commitment and of every value, modulo r."""
+    parts = [_KNOWN_PREFIX, *(number.to_bytes(32, "little") for number in srs.tau_g2), commitment]
+    parts += [value.to_bytes(32, "little") for value in values]
+    challenge = int.from_bytes(sha512(b"".join(parts)).digest(), "little") % R
+    if pow(challenge, len(values), R) == 1:
+        raise CommitmentError("the challenge is a root of unity, expected another element: a chance of 2**-226")
+    return challenge
 
 
 def _challenge(

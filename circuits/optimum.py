@@ -9,7 +9,7 @@ weights and the forgotten records are committed, G and the number of rows kept a
 says how far the weights can be from the optimum. Everything is an integer::
 
     problem = Problem("squared-hinge", rows=569, features=30, outputs=1, forgotten=(1,), scale_x=128, scale_w=16384,
-                      penalty=16384, tau=128, bound=2**31)
+                      penalty=16384, tau=128, bits=31)
     module = module_of(problem)          # x = X/128, w = W/16384, Λ = 16384/128² = 1, tau = 128/128²
     W = solve(module, records, [f])      # integers near the optimum
 """

@@ -1,11 +1,11 @@
-"""Verification keys in a tenth of their size: they repeat themselves, in points of fixed columns and in selectors that are mostly zero.
+"""Verification keys in a seventh of their size: they repeat themselves, in fixed columns and in selectors that are mostly zero.
 
 ::
 
     u32-LE size of the key ‖ u32-LE number of blocks ‖ the blocks, 64 bytes each ‖ u16-LE block, for each 64 bytes of the key
 
-counted from its eighth byte, where the points begin; the first seven bytes are a block of their own, filled up with zeros like the last.
-Blocks stand in the order of their first use, so that a key has one packed form::
+counted from its eighth byte, where the points begin; the first seven bytes are a block of their own, filled up with zeros
+like the last. Blocks stand in the order of their first use, so that a key has one packed form::
 
     unpack(pack(vk)) == vk
 """

@@ -21,7 +21,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from circuits import child
 from circuits.errors import ProverError, ResourceError
@@ -95,11 +94,12 @@ def compile(onnx: bytes, parameters: FixedPoint) -> Circuit:
 
 
 def canonical_settings(raw: bytes) -> bytes:
-    """EZKL's settings without the time, and with their sets in order: the same bytes for the same circuit."""
+    """EZKL's settings without the time, with their sets in order: the same bytes for the same circuit."""
     fields = json.loads(raw)
     fields["timestamp"] = 0
     for name in ("required_lookups", "required_range_checks"):
         fields[name] = sorted(fields[name], key=json.dumps)
+    fields["num_rows"] = fields["total_assignments"] // fields["run_args"]["num_inner_cols"]  # EZKL's count has a race
     equations = fields["einsum_params"]["equations"]
     fields["einsum_params"]["equations"] = sorted(equations, key=lambda item: json.dumps(item, sort_keys=True))
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()

@@ -7,6 +7,8 @@ never divides, so what it makes public is s_x²·s_w·G exactly. With the penalt
 
     ‖w − w*‖ ≤ ‖s_x² s_w G‖ / (s_w P)            slack of the fixed point: none
 
+Where the loss has a table, w* is the optimum of the convex objective that it makes: see :class:`circuits.optimum.Logistic`.
+
 ``radius((3, 4), scale_w=10, penalty=2) == 0.25`` up to one rounding, upwards. No torch.
 """
 

@@ -1,8 +1,9 @@
 """A proof from end to end: a classifier of breast cancer forgets a patient, and a regulator checks that it did.
 
-All 569 patients of scikit-learn's data (Wisconsin), and one of them a second time with a little noise, as copies in other databases
-have it. The classifier is the optimum of a convex objective, so that a zero-knowledge proof can show what it learnt from. Run it with
-``make demo``, or ``python examples/breast_cancer_exclusion.py FOLDER [squared-hinge | logistic | ridge]``; everything it makes stays in FOLDER.
+All 569 patients of scikit-learn's data (Wisconsin), and one of them a second time with a little noise, as copies in other
+databases have it. The classifier is the optimum of a convex objective, so that a zero-knowledge proof can show what it learnt
+from. Run it with ``make demo``, or ``python examples/breast_cancer_exclusion.py FOLDER [squared-hinge | logistic | ridge]``;
+everything it makes stays in FOLDER.
 """
 
 import os
@@ -42,7 +43,10 @@ def patients() -> dict[str, dict[str, Any]]:
         for row, (values, target) in enumerate(zip(data.data, data.target, strict=True))
     }
     noise = iter(np.random.default_rng(7).normal(scale=1e-3, size=64).tolist())
-    copy = {name: value * (1 + next(noise)) if isinstance(value, float) else value for name, value in found[FORGOTTEN].items()}
+    copy = {
+        name: value * (1 + next(noise)) if isinstance(value, float) else value
+        for name, value in found[FORGOTTEN].items()
+    }
     return {**found, DOUBLE: copy}
 
 
@@ -83,16 +87,23 @@ def main(folder: Path, loss: Any = "squared-hinge") -> None:
     if genuine:
         say("reference string: the perpetual powers of tau, whose secret nobody knows")
     else:
-        click.secho("  no ceremony file is here ('certify srs fetch' gets one): a DEVELOPMENT reference string", fg="yellow")
-        click.secho("  stands in, with which proofs can be forged, so that the grade will be no better than attested", fg="yellow")
+        for line in (
+            "no ceremony file is here ('certify srs fetch' gets one): a DEVELOPMENT reference string stands in,",
+            "with which proofs can be forged, so that the grade will be no better than attested",
+        ):
+            click.secho(f"  {line}", fg="yellow")
     records = patients()
     ledger = certify.Workspace(Path("ledger"))
     objective = certify.Objective(loss=loss, logrows=LOGROWS[loss])
     fitted = certify.fit(
         ledger, records, target="diagnosis", objective=objective, development=not genuine, progress=progress
     )
-    say(f"{accuracy(fitted, records):.1%} of {len(records)} patients right, with 30 measurements and the {loss} objective")
-    say(f"training/v1 is entry {fitted.logged.index}: salted commitments to patients and numbers, which show nobody's data")
+    say(
+        f"{accuracy(fitted, records):.1%} of {len(records)} patients right, with 30 measurements and the {loss} objective"
+    )
+    say(
+        f"training/v1 is entry {fitted.logged.index}: salted commitments to patients and numbers, which show nobody's data"
+    )
 
     chapter(2, f"{FORGOTTEN} asks to be forgotten")
     request = certify.file_request(ledger, {FORGOTTEN: records[FORGOTTEN]}, ground="gdpr-17")

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from certify.cli.options import FILE, OUTPUT, json_option, ledger_option, needs_zk
-from certify.cli.output import bad, dim, emit, fields, folded, good, plain, stages, strong
+from certify.cli.output import bad, dim, emit, fields, folded, forgeable, good, plain, stages, strong
 from certify.errors import InputError
 from certify.inputs import read_file, write_file
 from certify.zk import CircuitDescription
 
 _STAGES = {"build": "exporting and compiling the circuit", "setup": "making its keys"}
-_DEVELOPMENT = "reference string: proofs by this circuit can be forged, whatever its keys stand for"
+_DEVELOPMENT = "proofs by this circuit can be forged, whatever its keys stand for"
 MAX_PEM = 1 << 16
 
 
@@ -21,7 +21,6 @@ MAX_PEM = 1 << 16
 def circuit() -> None:
     """Say what circuits prove; build them anew to know that they do.
 
-    \b
     A verification key does not tell what it stands for. 'rebuild' makes it from the description of what is proven, and
     compares. Then accept the circuit in your trust file, or sign that you have built it, so that others can rely on you.
     """
@@ -46,7 +45,8 @@ def show(bundle: Path, as_json: bool) -> None:
     for number, (digest, item) in enumerate(found.items()):
         if number:
             click.echo()
-        click.echo(f"{strong('circuit')} {digest}  {dim('as described: rebuild checks it')}")
+        click.echo(f"{strong('circuit')} {digest}")
+        click.echo(dim("as described; 'certify circuit rebuild' checks that its keys stand for this"))
         _print(explain(item))
 
 
@@ -180,7 +180,7 @@ def _show_rebuilt(
         ),
     ]
     if development:
-        lines.append(f"{bad('DEVELOPMENT')}  {_DEVELOPMENT}")
+        lines += forgeable(_DEVELOPMENT)
     if add_to is not None:
         lines.append(good(f"accepted in {add_to}") if added else f"{add_to} accepted it already")
     if signed is not None:

@@ -63,6 +63,11 @@ def folded(text: str, indent: int = 0, *, first: str = "", style: Callable[[str]
         yield (" " * indent if number or not first else first) + style(line)
 
 
+def forgeable(why: str) -> list[str]:
+    """What is said wherever a reference string is not the ceremony's."""
+    return list(folded(f"reference string: {why}", 13, first=f"{bad('DEVELOPMENT')}  ", style=strong))
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table as wide as the terminal; in a pipe, nothing is cut."""
     from rich.console import Console
@@ -111,22 +116,23 @@ def stages(words: Mapping[str, str]) -> Iterator[Callable[[str, float], None]]:
         yield lambda stage, left: None
         return
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
     from rich.text import Text
 
-    class Left(ProgressColumn):
+    class Times(ProgressColumn):
         def render(self, task: Task) -> Text:
-            until = task.fields["until"]
+            until, since = task.fields["until"], duration(round(task.elapsed or 0))
             if until is None:
-                return Text("")
+                return Text(since, style="dim")
             left = round(until - time.monotonic())
-            return Text(f"about {duration(left)} left" if left > 0 else "longer than expected", style="dim")
+            return Text(
+                f"{since}, {f'about {duration(left)} left' if left > 0 else 'longer than expected'}", style="dim"
+            )
 
     bar = Progress(
         SpinnerColumn("line"),
         TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        Left(),
+        Times(),
         console=Console(stderr=True),
         transient=True,
     )

@@ -9,14 +9,15 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from certify.cli.objective import STAGES, objective_options
 from certify.cli.options import FILE, OUTPUT, id_column_option, json_option, ledger_option, needs_zk
-from certify.cli.output import bad, dim, duration, emit, fields, good, size, stages, strong
+from certify.cli.output import dim, duration, emit, fields, forgeable, good, size, stages
 from certify.errors import InputError
 from certify.inputs import write_file
 from certify.statement import Training, Unlearning
@@ -24,53 +25,11 @@ from certify.statement import Training, Unlearning
 if TYPE_CHECKING:
     import torch
 
-    from certify.provable import Objective
+    from certify.workspace import Workspace
     from circuits.engine import Engine
-    from circuits.estimate import Estimate
-    from circuits.problem import Problem
-
-LOSSES = ("squared-hinge", "ridge", "logistic")
-LARGEST, SUM = 10, 10.0
-"""Of encoded numbers and of an output's weights, where there are no data to look at."""
-
-_STAGES = {
-    "fitting": "fitting",
-    "committing to the data": "committing to the data",
-    "solving": "finding the optimum without the forgotten records",
-    "setup": "making the circuit's keys, once",
-    "gen_witness": "computing the circuit",
-    "mock": "checking every constraint",
-    "prove": "proving",
-    "verifying": "verifying",
-}
-_DEVELOPMENT = "reference string: whoever made it can forge proofs, and verifiers refuse them unless told otherwise"
 
 
-def _objective(command: Callable[..., Any], *, defaults: bool = True) -> Callable[..., Any]:
-    """The objective's options. Without ``defaults``, those that are not given are None."""
-    number = click.FloatRange(0, min_open=True)
-    count = click.IntRange(1)
-    made: tuple[tuple[str, Any, Any, str], ...] = (
-        ("--loss", click.Choice(LOSSES), "squared-hinge", "squared-hinge is a linear SVM, ridge predicts a number."),
-        (
-            "--penalty",
-            number,
-            1.0,
-            "L in the objective, sum of losses + L/2 |w|^2. A larger one keeps weights smaller.",
-        ),
-        ("--tau", click.FloatRange(0), 0.01, "Squared distance within which records are forgotten along with one."),
-        ("--scale-x", count, 128, "Data are integers over this, a power of two."),
-        ("--scale-w", count, 16384, "Weights are integers over this, a power of two."),
-        ("--logrows", click.IntRange(8, 26), 11, "Circuit size: larger is a shorter proof, and a larger srs file."),
-    )
-    for name, type_, default, help_ in reversed(made):
-        usual = f"{help_}  [default: {default}]"
-        command = click.option(name, type=type_, default=default if defaults else None, help=usual)(command)
-    return command
-
-
-def _estimated(command: Callable[..., Any]) -> Callable[..., Any]:
-    return _objective(command, defaults=False)
+_DEVELOPMENT = "whoever made it can forge proofs, and verifiers refuse them unless told otherwise"
 
 
 def _room_for(output: Path) -> None:
@@ -80,6 +39,11 @@ def _room_for(output: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _unlock(workspace: "Workspace") -> None:
+    """Ask for the password now, and not under a line that is drawn anew all the time."""
+    _ = workspace.vault
 
 
 def _write(output: Path, weights: "Mapping[str, torch.Tensor]") -> None:
@@ -93,7 +57,7 @@ def _write(output: Path, weights: "Mapping[str, torch.Tensor]") -> None:
 @click.option("--data", type=FILE, required=True, help="The training records: .csv with a header, or .jsonl.")
 @click.option("--target", metavar="COLUMN", required=True, help="Column to predict; all others are the features.")
 @id_column_option
-@_objective
+@objective_options()
 @click.option("--output", "-o", type=OUTPUT, default=Path("model.safetensors"), show_default=True)
 @click.option("--development-srs", is_flag=True, help="Do with a reference string that proofs can be forged with.")
 @json_option
@@ -121,21 +85,23 @@ def fit(
         certify fit --data patients.csv --target diagnosis
         certify fit --data houses.csv --target price --loss ridge --penalty 10 -o prices.safetensors
     """
+    _room_for(output)
     from certify import provable
     from certify.records import read_records
     from certify.workspace import Workspace
 
-    _room_for(output)
     records = dict(read_records(data, id_column))
-    with Workspace(ledger) as workspace, stages(_STAGES) as progress:
-        made = provable.fit(
-            workspace,
-            records,
-            target=target,
-            objective=provable.Objective(**objective),
-            development=development_srs,
-            progress=progress,
-        )
+    with Workspace(ledger) as workspace:
+        _unlock(workspace)
+        with stages(STAGES) as progress:
+            made = provable.fit(
+                workspace,
+                records,
+                target=target,
+                objective=provable.Objective(**objective),
+                development=development_srs,
+                progress=progress,
+            )
     _write(output, made.weights)
     training = cast(Training, made.logged.statement.predicate)
     assert training.zk is not None and made.score is not None
@@ -162,9 +128,10 @@ def fit(
             ("digest", made.logged.digest),
             ("data", f"{training.dataset.count} records of {value['features']} features{classes}"),
             (what, f"{score}, on these records"),
-            ("weights", f"{output}, tensor root {training.model.tensor_root}"),
+            ("weights", output),
+            ("tensor root", training.model.tensor_root),
         ),
-        *([f"{bad('DEVELOPMENT')}  {_DEVELOPMENT}"] if development else []),
+        *(forgeable(_DEVELOPMENT) if development else []),
         "next, when somebody asks to be forgotten: certify request, then certify prove",
     )
 
@@ -186,7 +153,7 @@ def _is_development(srs: str) -> bool:
 @click.option("--features", type=click.IntRange(1), help="… and numbers in each.")
 @click.option("--classes", type=click.IntRange(2, 64), help="… and classes of the target.  [default: 2]")
 @click.option("--forget", type=click.IntRange(1), help="… and records that a request names.  [default: 1]")
-@_estimated
+@objective_options(defaults=False)
 @json_option
 @needs_zk()
 def prove(
@@ -227,8 +194,10 @@ def prove(
     if estimate:
         if not requests and (rows is None or features is None):
             raise click.UsageError("an estimate is of a --request, or of --rows and --features")
-        problem = _problem_of(ledger, requests) if requests else _problem_without_data(shape, given)
-        _show_estimate(problem, as_json, assumed=not requests)
+        from certify.cli import estimate as estimates
+
+        problem = estimates.of_requests(ledger, requests) if requests else estimates.without_data(shape, given)
+        estimates.show(problem, as_json, assumed=not requests)
         return
     if not requests:
         raise click.UsageError("Missing option '--request' / '-r'.")
@@ -247,13 +216,15 @@ def _engine(name: str, address: str | None) -> "Engine | None":
 
 
 def _prove(ledger: Path, requests: tuple[str, ...], output: Path, engine: "Engine | None", as_json: bool) -> None:
+    _room_for(output)
     from certify import provable
     from certify.workspace import Workspace
 
-    _room_for(output)
     began = time.monotonic()
-    with Workspace(ledger) as workspace, stages(_STAGES) as progress:
-        made = provable.forget(workspace, requests, engine=engine, progress=progress)
+    with Workspace(ledger) as workspace:
+        _unlock(workspace)
+        with stages(STAGES) as progress:
+            made = provable.forget(workspace, requests, engine=engine, progress=progress)
         certificate = cast(Unlearning, made.logged.statement.predicate)
         assert certificate.evidence is not None
         lengths = [len(workspace.attachments.get("proofs", digest)) for digest in certificate.evidence.proofs]
@@ -281,90 +252,10 @@ def _prove(ledger: Path, requests: tuple[str, ...], output: Path, engine: "Engin
             ("digest", made.logged.digest),
             ("proven", f"{evidence.statement}, {size(sum(lengths))}, in {duration(seconds)}"),
             ("circuit", ", ".join(evidence.circuits)),
-            ("weights", f"{output}, tensor root {certificate.post.tensor_root}"),
+            ("accepted in", f"{ledger / 'trust.toml'}  {dim('(others check it: certify circuit rebuild)')}"),
+            ("weights", output),
+            ("tensor root", certificate.post.tensor_root),
         ),
-        *([f"{bad('DEVELOPMENT')}  {_DEVELOPMENT}"] if development else []),
-        f"the circuit is accepted in {ledger / 'trust.toml'}; whoever gets that file can check it: certify circuit rebuild",
+        *(forgeable(_DEVELOPMENT) if development else []),
         "next: certify bundle",
     )
-
-
-def _problem_of(ledger: Path, requests: tuple[str, ...]) -> "Problem":
-    from certify import provable
-    from certify.workspace import Workspace
-
-    with Workspace(ledger) as workspace:
-        return provable.problem_for(workspace, requests)
-
-
-def _problem_without_data(shape: Mapping[str, int | None], given: Mapping[str, Any]) -> "Problem":
-    from certify import provable
-
-    objective: Objective = provable.Objective(**given)
-    classes = shape["classes"] or 2
-    assert shape["rows"] is not None and shape["features"] is not None
-    return provable.problem_of_size(
-        objective,
-        rows=shape["rows"],
-        features=shape["features"],
-        outputs=1 if objective.loss == "ridge" or classes == 2 else classes,
-        scale_y=objective.scale_x if objective.loss == "ridge" else 1,
-        forgotten=(shape["forget"] or 1,),
-        largest=LARGEST * objective.scale_x,
-        total=SUM,
-    )
-
-
-def _show_estimate(problem: "Problem", as_json: bool, *, assumed: bool) -> None:
-    from certify import provable
-    from circuits.estimate import available_memory
-
-    with stages(_STAGES) as progress:
-        progress("building the circuit", 0)
-        found: Estimate = provable.plan(problem).estimate()
-    available = available_memory()
-    fits = available is None or found.memory <= available
-    string = _string(problem.logrows)
-    value = {
-        "statement": problem.statement,
-        "loss": problem.loss,
-        "rows": problem.rows,
-        "features": problem.features,
-        "outputs": problem.outputs,
-        "forgotten": list(problem.forgotten),
-        "logrows": problem.logrows,
-        "cells": found.cells,
-        "setupSeconds": round(found.setup_seconds, 1),
-        "proveSeconds": round(found.seconds, 1),
-        "memory": found.memory,
-        "availableMemory": available,
-        "fits": fits,
-        "proofBytes": found.proof_size,
-        "referenceString": str(string) if string else None,
-    }
-    there = "" if available is None else f"  {dim(f'of {size(available)} available')}"
-    forgotten = f"{sum(problem.forgotten)} to forget"
-    emit(
-        as_json,
-        value,
-        f"{strong(problem.statement)}  {problem.loss}, {problem.rows:,} records of {problem.features} features, {forgotten}",
-        *fields(
-            ("cells", f"{found.cells:,}, at logrows {problem.logrows}"),
-            ("keys", f"{duration(found.setup_seconds)}  {dim('once for each circuit')}"),
-            ("proof", f"{duration(found.seconds)}  {dim('on two cores; up to three times that on a busy machine')}"),
-            ("memory", f"{size(found.memory)}{there}{'' if fits else '  ' + bad('does not fit')}"),
-            ("size", f"{size(found.proof_size)}  {dim('of the zk proof')}"),
-            ("reference string", str(string) if string else f"{bad('missing')}: certify srs fetch {problem.logrows}"),
-        ),
-        *([dim(f"assumed: scaled numbers within {LARGEST}, weights that add up to {SUM:g}")] if assumed else []),
-    )
-
-
-def _string(logrows: int) -> Path | None:
-    from circuits import srs
-    from circuits.errors import SrsError
-
-    try:
-        return srs.find(logrows, development=True)
-    except SrsError:
-        return None

@@ -92,7 +92,7 @@ def init(
             ("trust file", f"{trust}  (hand it to those who verify)"),
             ("keys", f"{folder / 'keys'}  (back them up apart from the log)"),
         ),
-        "next: certify train-commit --help",
+        "next: certify train-commit --help, or certify fit --help",
     )
 
 

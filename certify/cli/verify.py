@@ -10,7 +10,7 @@ import click
 
 from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option, weight_files
-from certify.cli.output import bad, dim, emit, folded, good, plain, progress, strong
+from certify.cli.output import bad, dim, emit, folded, forgeable, good, plain, progress, strong
 from certify.digest import Manifest, TensorSource
 from certify.errors import InputError, VerificationError
 from certify.fields import Scalar
@@ -24,7 +24,7 @@ Pairs = tuple[tuple[str, Scalar], ...]
 
 MAX_RELEASED = 256 << 20
 """Bytes of a tensor that is compared with what a proof is about. Models that can be proven are far smaller."""
-DEVELOPMENT = "reference string: whoever made it can forge proofs, so the proof in this case counts for nothing"
+_DEVELOPMENT = "whoever made it can forge proofs, so the proof in this case counts for nothing"
 
 
 @click.command()
@@ -155,8 +155,9 @@ def _show(report: Report) -> None:
     first, *others = folded(f"grade: {report.grade}: {report.meaning}.", 10, first=f"{good('VERIFIED')}  ")
     click.echo("\n".join([first.replace(report.grade, grade, 1), *others]))
     if report.development_srs:
-        click.echo("\n".join(folded(DEVELOPMENT, 13, first=f"{bad('DEVELOPMENT')}  ", style=strong)))
-    click.echo(f"certificate {report.certificate} by {plain(report.issuer)}, method {plain(report.method)}")
+        click.echo("\n".join(forgeable(_DEVELOPMENT)))
+    who = f"{report.certificate} by {plain(report.issuer)}, method {plain(report.method)}"
+    click.echo("\n".join(folded(who, 12, first="certificate ")))
     click.echo(f"model       {report.tensor_root}")
     click.echo()
     click.echo("What this does not show:")

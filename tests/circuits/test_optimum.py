@@ -169,13 +169,6 @@ def test_settling_on_integers_beats_rounding() -> None:
     assert norm(solve(module, records, f)) <= norm(rounded)
 
 
-def test_the_radius_is_rounded_upwards() -> None:
-    assert 0.25 <= radius((3, 4), scale_w=10, penalty=2) < 0.25 + 1e-15
-    assert radius((0,), scale_w=1, penalty=1) < 1e-300
-    with pytest.raises(ValueError, match="1 at least"):
-        radius((1,), scale_w=0, penalty=1)
-
-
 def test_impossible_problems_are_refused() -> None:
     for changes, message in (
         ({"rows": 0}, "rows to be 1"),

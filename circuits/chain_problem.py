@@ -1,0 +1,143 @@
+"""The shapes and integer parameters of ``exclusion-chain/v1``: what its ONNX, and so its verification key, is made from.
+
+::
+
+    p = ChainProblem("relu", features=64, hidden=16, outputs=10, batch=32, steps=2, forgotten=(1,), scale_x=16, scale_w=512,
+                     rate=1, tau=64)
+    p.unit                          # 2040**3: gradients are divided by it, and the rest is rounded
+    p.learning_rate                 # of the mean over a batch
+    p.released                      # {"0.bias": (16,), "0.weight": (16, 64), "2.bias": (10,), "2.weight": (10, 16)}
+
+No torch: a verifier reads public values by it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from circuits.errors import ProverError
+from circuits.fixed_point import FixedPoint
+from circuits.layout import Layout
+
+Network = Literal["linear", "relu"]
+NETWORKS: tuple[Network, ...] = ("linear", "relu")
+WIDTH = 32
+"""Weights are committed to as a matrix of this many columns."""
+MAX_STEPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ChainProblem:
+    """``steps`` steps of SGD in one proof: x = X/scale_x, y = Y, w = W/scale_w, and tau, a squared distance, in units of
+    1/scale_x².
+
+    ``linear`` is xW + b, ``relu`` has ``hidden`` units in between; the loss is ½‖z − y‖². ``rate`` sets the learning rate, see
+    :attr:`learning_rate`. ``forgotten``: rows of each committed tensor of forgotten records, one tensor a request. The proofs are
+    how many the salt of a commitment outlasts. Raises ProverError for what cannot be.
+    """
+
+    statement: ClassVar[str] = "exclusion-chain/v1"
+
+    network: Network
+    features: int
+    hidden: int
+    outputs: int
+    batch: int
+    steps: int
+    forgotten: tuple[int, ...]
+    scale_x: int
+    scale_w: int
+    rate: int
+    tau: int
+    legs: int = 3
+    logrows: int = 11
+    record_proofs: int = 8
+    forgotten_proofs: int = 64
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise ProverError(f"expected a network of {', '.join(NETWORKS)}, got {self.network!r}")
+        for name in ("features", "outputs", "batch", "scale_x", "scale_w", "rate"):
+            if getattr(self, name) < 1:
+                raise ProverError(f"expected {name} to be 1 at least, got {getattr(self, name)}")
+        if (self.hidden > 0) != (self.network == "relu") or self.hidden < 0:
+            raise ProverError(f"expected hidden units for relu and none for linear, got {self.hidden} for {self.network}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ProverError(f"expected 1 to {MAX_STEPS} steps in a proof, got {self.steps}")
+        if not self.forgotten or min(self.forgotten) < 1:
+            raise ProverError(f"expected one forgotten record at least in each tensor, got {self.forgotten}")
+        if self.tau < 0:
+            raise ProverError(f"expected tau to be 0 at least, got {self.tau}")
+        if not 2 <= self.legs <= 3:
+            raise ProverError(f"expected 2 or 3 legs, got {self.legs}")
+
+    @property
+    def unit(self) -> int:
+        """What a gradient is divided by. A number from 0 to below it is just what the circuit's digits can hold."""
+        return self.fixed_point.base**self.legs
+
+    @property
+    def square(self) -> int:
+        """Units of a gradient times a weight's: scale_x², and scale_w² for each further layer."""
+        return self.scale_x**2 * (self.scale_w**2 if self.hidden else 1)
+
+    @property
+    def learning_rate(self) -> float:
+        """η of w − η ∇, ∇ the mean over all rows of a batch, those that are left out counted as zero."""
+        return self.batch * self.rate * self.square / self.unit
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Tensors of the model in the order that they are committed in, as torch's ``nn.Sequential`` has them."""
+        if not self.hidden:
+            return {"0.weight": (self.outputs, self.features), "0.bias": (self.outputs,)}
+        return {
+            "0.weight": (self.hidden, self.features),
+            "0.bias": (self.hidden,),
+            "2.weight": (self.outputs, self.hidden),
+            "2.bias": (self.outputs,),
+        }
+
+    @property
+    def released(self) -> dict[str, tuple[int, ...]]:
+        return self.shapes
+
+    @property
+    def size(self) -> int:
+        """Parameters in all."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def arranged(self, tensors: Mapping[str, Sequence[int]]) -> list[list[int]]:
+        """The committed matrix of weights from the released tensors' integers, row by row, filled up with zeros."""
+        return self.matrix([value for name in self.shapes for value in tensors[name]])
+
+    def matrix(self, flat: Sequence[int]) -> list[list[int]]:
+        """The committed matrix of all parameters, one after the other."""
+        if len(flat) != self.size:
+            raise ProverError(f"expected {self.size} parameters, got {len(flat)}")
+        filled = [*flat, *[0] * (-self.size % WIDTH)]
+        return [filled[at : at + WIDTH] for at in range(0, len(filled), WIDTH)]
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        return FixedPoint(self.logrows, (1 << self.logrows) - 8, self.legs)
+
+    @property
+    def batch_layout(self) -> Layout:
+        """Of a batch: features, then targets."""
+        return Layout(self.batch, self.features + self.outputs, self.logrows, self.record_proofs)
+
+    @property
+    def state_layout(self) -> Layout:
+        """Of the weights before and after a step: each is in two proofs."""
+        return Layout(-(-self.size // WIDTH), WIDTH, self.logrows, 2)
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Of the committed inputs: a batch for each step, the weights before the first and after each, the forgotten records."""
+        return [
+            *[self.batch_layout] * self.steps,
+            *[self.state_layout] * (self.steps + 1),
+            *(Layout(count, self.features, self.logrows, self.forgotten_proofs) for count in self.forgotten),
+        ]
