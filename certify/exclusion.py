@@ -19,6 +19,7 @@ from certify.errors import DevelopmentSrsError, ProofRefusedError, UnacceptedCir
 from certify.statement import Request, Training, Unlearning
 from certify.zk import FORGOTTEN, RECORDS, WEIGHTS, Commitments, Committed, Evidence
 from circuits import description, zk_verifier
+from circuits.chain_problem import ChainProblem
 from circuits.errors import CircuitError
 from circuits.layout import Layout
 from circuits.problem import Problem
@@ -27,6 +28,8 @@ from circuits.vicinity import radius
 
 Points = tuple[bytes, ...]
 POINT = 32
+MAX_VALUES = 1 << 24
+"""Far beyond what can be proven, and little enough for a verifier to lay out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """All that a proof is checked against."""
 
     chain: Chain
@@ -110,7 +113,7 @@ def _check(
     training = chain.training.statement.predicate
     assert isinstance(training, Training)
     requests = tuple(link.statement.predicate for link in chain.requests)
-    case = _Case(
+    case = Case(
         chain,
         bundle,
         training,
@@ -132,7 +135,7 @@ def _check(
     return replace(found, established=(head, *found.established))
 
 
-def _optimum(case: _Case, development: bool) -> Exclusion:
+def _optimum(case: Case, development: bool) -> Exclusion:
     """``exclusion-optimum/v1``: one proof."""
     if len(case.circuits) != 1 or len(case.evidence.proofs) != 1:
         raise ProofRefusedError(
@@ -155,6 +158,9 @@ def _optimum(case: _Case, development: bool) -> Exclusion:
         raise ProofRefusedError(
             f"expected a proof about requests of {counts} records, one about {list(problem.forgotten)} came"
         )
+    values = problem.rows * (problem.features + problem.outputs) + sum(counts) * problem.features
+    if max(values, problem.features * problem.outputs) > MAX_VALUES:
+        raise ProofRefusedError(f"expected a circuit of at most {MAX_VALUES:,} values, one of {values:,} came")
     layouts = problem.layouts
     commitments = [
         *points_of(case.training.zk, RECORDS, layouts[0], case),
@@ -162,14 +168,13 @@ def _optimum(case: _Case, development: bool) -> Exclusion:
     ]
     for request, layout in zip(case.requests, layouts[2:], strict=True):
         commitments += points_of(request.zk, FORGOTTEN, layout, case)
-    values = verify_proof(case, 0, circuit, commitments, param_scale=problem.fixed_point.param_scale)
-    *gradient, kept = values
+    *gradient, kept = verify_proof(case, 0, circuit, commitments, param_scale=problem.fixed_point.param_scale)
     if len(gradient) != problem.features * problem.outputs:
         raise ProofRefusedError(
-            f"expected a gradient of {problem.features} times {problem.outputs} and a count, {len(values)} values came"
+            f"expected a gradient of {problem.features} times {problem.outputs} and a count, {len(gradient) + 1} values came"
         )
     away = radius(gradient, scale_w=problem.scale_w, penalty=problem.penalty)
-    _check_kept(kept, problem.rows, case.removed)
+    check_kept(kept, problem.rows, case.removed)
     if away > case.max_radius:
         raise ProofRefusedError(
             f"the weights may be {away:.3g} from the optimum without the forgotten records, trust.toml allows {case.max_radius:g}"
@@ -198,10 +203,20 @@ def _optimum(case: _Case, development: bool) -> Exclusion:
     )
 
 
-_STATEMENTS: dict[str, Callable[[_Case, bool], Exclusion]] = {Problem.statement: _optimum}
+def _chain(case: Case, development: bool) -> Exclusion:
+    """``exclusion-chain/v1``: many proofs."""
+    from certify import exclusion_chain
+
+    return exclusion_chain.verify(case, development)
 
 
-def points_of(stated: Commitments | None, name: str, layout: Layout, case: _Case, *, count: int = 1) -> list[Points]:
+_STATEMENTS: dict[str, Callable[[Case, bool], Exclusion]] = {
+    Problem.statement: _optimum,
+    ChainProblem.statement: _chain,
+}
+
+
+def points_of(stated: Commitments | None, name: str, layout: Layout, case: Case, *, count: int = 1) -> list[Points]:
     """The points of each of ``count`` tensors of that name, committed to in the layout that the circuit takes.
 
     With another count, one statement's tensors could stand in the place of another's.
@@ -243,7 +258,7 @@ def split_points(bundle: Bundle, committed: Committed, layout: Layout) -> list[P
 
 
 def verify_proof(
-    case: _Case, number: int, circuit: CircuitFiles, commitments: Sequence[Points], *, param_scale: int = 0
+    case: Case, number: int, circuit: CircuitFiles, commitments: Sequence[Points], *, param_scale: int = 0
 ) -> tuple[int, ...]:
     """The public values of the case's proof ``number``, about exactly these commitments."""
     return zk_verifier.verify(
@@ -258,7 +273,7 @@ def verify_proof(
     )
 
 
-def _check_kept(kept: int, records: int, removed: int) -> None:
+def check_kept(kept: int, records: int, removed: int) -> None:
     if not 0 < kept <= records - removed:
         raise ProofRefusedError(
             f"the proof counts {kept} of {records} records, expected at most {records - removed}: {removed} are stated as "
@@ -268,14 +283,7 @@ def _check_kept(kept: int, records: int, removed: int) -> None:
 
 def _check_objective(training: Training, problem: Problem) -> None:
     """The circuit computes what the training stated before anybody asked, on numbers that it said the meaning of."""
-    encoding = training.zk.encoding if training.zk is not None else None
-    if encoding is None:
-        raise ProofRefusedError("expected a training that says how records became numbers, this one does not")
-    if (encoding.scale, encoding.target_scale) != (problem.scale_x, problem.scale_y):
-        raise ProofRefusedError(
-            f"the circuit takes data and targets at scales {problem.scale_x} and {problem.scale_y}, the training committed to "
-            f"them at {encoding.scale} and {encoding.target_scale}"
-        )
+    check_encoding(training, problem.scale_x, problem.scale_y)
     stated, proven = training.recipe.parameters, description.describe(problem)
     names = sorted({*stated, *proven} - {"forgotten"})
     if training.recipe.name != problem.statement:
@@ -289,12 +297,24 @@ def _check_objective(training: Training, problem: Problem) -> None:
             )
 
 
+def check_encoding(training: Training, scale: int, target_scale: int) -> None:
+    """The training says how records became the numbers that a circuit takes."""
+    encoding = training.zk.encoding if training.zk is not None else None
+    if encoding is None:
+        raise ProofRefusedError("expected a training that says how records became numbers, this one does not")
+    if (encoding.scale, encoding.target_scale) != (scale, target_scale):
+        raise ProofRefusedError(
+            f"the circuit takes data and targets at scales {scale} and {target_scale}, the training committed to "
+            f"them at {encoding.scale} and {encoding.target_scale}"
+        )
+
+
 def _check_alone(evidence: Evidence) -> None:
     """The certificate commits to weights and to nothing else: data and what is forgotten were committed to before."""
     names = [tensor.name for tensor in evidence.commitments.tensors]
     if names != [WEIGHTS]:
         raise ProofRefusedError(f"expected evidence that commits to {WEIGHTS} alone, to {', '.join(names)[:200]} came")
-    if evidence.seed is not None or evidence.start is not None or evidence.commitments.encoding is not None:
+    if evidence.seed is not None or evidence.start or evidence.commitments.encoding is not None:
         raise ProofRefusedError("expected evidence without seed, start or encoding, which an optimum has none of")
 
 

@@ -11,40 +11,44 @@ A convex objective has one optimum, whatever path leads to it. So it is enough t
 the one over the retained records: nothing of the training has to be shown.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from certify import committed, environment
-from certify.bundle import CircuitFiles
-from certify.certificate import Made, log_training, log_unlearning, new_run_id
-from certify.digest import Manifest
+from certify import committed
+from certify.certificate import log_training, log_unlearning
 from certify.encoding import encoding_for, outputs_of, row_of
 from certify.errors import WorkspaceError
+from certify.proof_task import (
+    Progress,
+    Provable,
+    answered,
+    circuit_files,
+    forgotten_in,
+    latest,
+    made_now,
+    manifest_of,
+    silent,
+    training_of,
+)
+from certify.provable_sgd import Sgd, fit_sgd, forget_sgd, is_sgd
 from certify.records import records_of
 from certify.state_dict import digest_state_dict
-from certify.statement import Method, Parameters, Request, Run, Training, Unlearning
-from certify.times import format_time, now
+from certify.statement import Method, Parameters, Training
+from certify.times import now
 from certify.workspace import Logged, Workspace
-from certify.zk import FORGOTTEN, RECORDS, WEIGHTS, CircuitDescription, Commitments, Committed, Encoding, Evidence
+from certify.zk import RECORDS, WEIGHTS, Commitments, Committed, Encoding, Evidence
 from circuits import description, optimum, prover, srs
 from circuits.engine import Engine, Job, local
 from circuits.errors import ProverError
 from circuits.opening import open_places
 from circuits.problem import Loss, Problem, bits_of
 
-Progress = Callable[[str, float], None]
-"""Called with what begins and the seconds that are thought to be left, 0 where nobody knows."""
 FAR = 1 << 20
 """A record that no other is near."""
-
-
-def _silent(stage: str, left: float) -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +68,27 @@ class Objective:
     proofs: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Provable:
-    """A logged statement and its model's weights, float32.
-
-    ``score`` of a model that was fitted: the share of its own records that it gets right or, for a target that is a number, R².
-    """
-
-    logged: Logged
-    weights: Mapping[str, torch.Tensor]
-    score: float | None = None
-
-
 def fit(
     ledger: Workspace | str | Path,
     data: object,
     *,
     target: str = "target",
-    objective: Objective | None = None,
+    objective: Objective | Sgd | None = None,
     encoding: Encoding | None = None,
     development: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Provable:
-    """Fit the optimum over all records, commit to them and log ``training/v1``.
+    """Fit the optimum over all records, or a network by SGD, commit to the records and log ``training/v1``.
 
     ``data``: id to record, or a sequence of records: objects with a column ``target``, or lists of numbers, the target last.
     ``development``: do without the ceremony's reference string where there is none. Raises DatasetError, SrsError.
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     objective = objective or Objective()
+    if isinstance(objective, Sgd):
+        return fit_sgd(
+            workspace, data, target=target, sgd=objective, encoding=encoding, development=development, progress=progress
+        )
     records = records_of(data)
     started = now()
     _, string = committed.reference_string(objective.logrows, development=development)
@@ -117,7 +113,7 @@ def fit(
     parameters: Parameters = {name: value for name, value in asdict(problem).items() if name != "forgotten"}
     logged = log_training(
         workspace,
-        _made(digest_state_dict(state), Method(problem.statement, parameters), started),
+        made_now(digest_state_dict(state), Method(problem.statement, parameters), started),
         records,
         zk=Commitments(objective.logrows, digest, [made.stated], encoding),
     )
@@ -129,7 +125,7 @@ def forget(
     requests: Sequence[Logged | str | int],
     *,
     engine: Engine | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Provable:
     """Find the optimum without the requested records, prove that it is, and issue the certificate.
 
@@ -138,7 +134,10 @@ def forget(
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     started = now()
-    task = _task(workspace, requests)
+    asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
+    if is_sgd(workspace, asked):
+        return forget_sgd(workspace, asked, engine=engine, progress=progress)
+    task = _task(workspace, asked)
     training, parent, asked, stated, problem = task.training, task.parent, task.asked, task.stated, task.problem
     assert training.zk is not None
     progress("building the circuit", 0)
@@ -176,9 +175,9 @@ def forget(
         [workspace.attachments.put("proofs", proved.proof)],
         [part.to_bytes().hex() for _, part in sorted(openings.items())],
     )
-    pre = _manifest(workspace, parent)
+    pre = manifest_of(workspace, parent)
     method = Method(problem.statement, {"radius_of": problem.loss})
-    done = _made(digest_state_dict(state), method, started)
+    done = made_now(digest_state_dict(state), method, started)
     logged = log_unlearning(workspace, done, pre=pre, requests=asked, parent=parent, evidence=evidence)
     workspace.accept_circuit(built.description)
     return Provable(logged, state)
@@ -207,13 +206,6 @@ def problem_of(training: Training, forgotten: Sequence[int]) -> Problem:
     return found
 
 
-def circuit_files(parameters: description.Parameters, circuit: prover.Circuit, vk: bytes, srs_1: str) -> CircuitFiles:
-    """A circuit with what its description names. ``srs_1``: SHA-256 of the 516 bytes."""
-    onnx, settings, key = (sha256(part).hexdigest() for part in (circuit.onnx, circuit.settings, vk))
-    stated = CircuitDescription(parameters.statement, description.describe(parameters), onnx, settings, key, srs_1)
-    return CircuitFiles(stated, circuit.settings, vk)
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     """What to forget: the requests asked for, and the commitments of all that the chain leaves out."""
@@ -227,11 +219,11 @@ class _Task:
 
 def _task(workspace: Workspace, requests: Sequence[Logged | str | int]) -> _Task:
     asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
-    trained = _training_of(workspace, asked)
+    trained = training_of(workspace, asked)
     training = trained.statement.predicate
     assert isinstance(training, Training)
-    parent = _latest(workspace, trained)
-    stated = [_forgotten(logged) for logged in [*_answered(workspace, parent), *asked]]
+    parent = latest(workspace, trained)
+    stated = [forgotten_in(logged) for logged in [*answered(workspace, parent), *asked]]
     return _Task(training, parent, asked, stated, problem_of(training, [part.rows for part in stated]))
 
 
@@ -305,63 +297,3 @@ def _state(problem: Problem, weights: torch.Tensor) -> dict[str, torch.Tensor]:
             f"expected weights that float32 holds over {problem.scale_w}, larger ones came: a smaller scale_w will do"
         )
     return {"weight": state.contiguous()}
-
-
-def _made(manifest: Manifest, method: Method, started: Any) -> Made:
-    run = Run(new_run_id(), format_time(started), format_time(max(started, now())))
-    return Made(manifest=manifest, method=method, run=run, environment=environment.describe())
-
-
-def _training_of(workspace: Workspace, requests: Sequence[Logged]) -> Logged:
-    """The training with all the records that requests name."""
-    record_ids: list[str] = []
-    for logged in requests:
-        request = logged.statement.predicate
-        if not isinstance(request, Request):
-            raise WorkspaceError(f"entry {logged.index} is a {logged.statement.kind} statement, expected a request")
-        record_ids += [opening.record_id for opening in workspace.vault.openings(request.forget.root)]
-    found = committed.training_with(workspace, record_ids) if record_ids else None
-    if found is None:
-        raise WorkspaceError(
-            "no training that was made for proofs ('certify fit' makes such ones) has the requested records"
-        )
-    return found[0]
-
-
-def _latest(workspace: Workspace, training: Logged) -> Logged:
-    """The last statement about the model that the training began with."""
-    for logged in reversed(list(workspace.of_kind("unlearning"))):
-        if workspace.lineage(logged)[0].index == training.index:
-            return logged
-    return training
-
-
-def _answered(workspace: Workspace, parent: Logged) -> list[Logged]:
-    """The requests that certificates up to ``parent`` have answered, in their order."""
-    found: list[Logged] = []
-    for logged in workspace.lineage(parent)[1:]:
-        certificate = logged.statement.predicate
-        assert isinstance(certificate, Unlearning)
-        found += [workspace.find(digest) for digest in certificate.requests]
-    return found
-
-
-def _forgotten(logged: Logged) -> Committed:
-    request = logged.statement.predicate
-    assert isinstance(request, Request)
-    stated = request.zk.find(FORGOTTEN) if request.zk is not None else None
-    if stated is None:
-        raise WorkspaceError(
-            f"the request at entry {logged.index} commits to no numbers: it was filed before the training was logged"
-        )
-    return stated
-
-
-def _manifest(workspace: Workspace, logged: Logged) -> Manifest:
-    predicate = logged.statement.predicate
-    assert isinstance(predicate, Training | Unlearning)
-    model = predicate.model if isinstance(predicate, Training) else predicate.post
-    text = workspace.vault.note(f"manifest/{model.tensor_root}")
-    if text is None:
-        raise WorkspaceError(f"the vault has no manifest of the model with tensor root {model.tensor_root}")
-    return Manifest.parse(text.encode())

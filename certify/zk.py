@@ -73,7 +73,7 @@ class Evidence(Record, frozen=True):
     """Zero-knowledge proofs about the weights of a certificate: of ``statement``, by ``circuits``, about ``commitments``.
 
     ``openings``, one for each KZG column that released weights stand in, show what was committed to whoever has the weights.
-    ``seed`` is what a chain's first weights were made from.
+    ``seed`` is what a chain's first weights were made from, ``start`` opens them.
     """
 
     statement: Label
@@ -82,7 +82,7 @@ class Evidence(Record, frozen=True):
     proofs: Annotated[list[Digest], Meta(min_length=1, max_length=MAX_PROOFS)]
     openings: Annotated[list[Points], Meta(min_length=1, max_length=256)]
     seed: Label | None = None
-    start: Points | None = None
+    start: list[Points] = []
 
 
 class CircuitDescription(Record, frozen=True, dict=True):

@@ -60,8 +60,8 @@ def train(
 ) -> list[list[int]]:
     """All parameters before the first step and after each: steps + 1 lists.
 
-    batches: rows of features and targets, without salt; forgotten: rows of features, a list for each request, none to leave nobody
-    out. Raises ProverError where numbers grow beyond what float64 holds exactly.
+    batches: rows of features and targets, without salt; forgotten: rows of features, a list for each request, none to leave
+    nobody out. Raises ProverError where numbers grow beyond what float64 holds exactly.
     """
     module = MaskedSgd(problem)
     rows = [torch.tensor(batch, dtype=torch.float64) for batch in batches]

@@ -75,7 +75,8 @@ class ChainProblem:
     @property
     def unit(self) -> int:
         """What a gradient is divided by. A number from 0 to below it is just what the circuit's digits can hold."""
-        return self.fixed_point.base**self.legs
+        base = self.fixed_point.base
+        return base * base * (base if self.legs == 3 else 1)
 
     @property
     def square(self) -> int:

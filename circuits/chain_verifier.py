@@ -5,9 +5,9 @@
     kept = verify_chain(proofs, circuits, batches=…, states=…, forgotten=…, srs_1=…, accepted_srs=…)
     verify_start(states[0], seed, openings, problem, srs_1)
 
-Proof i takes up where proof i − 1 ended. Every commitment comes from the caller: the batches as they were committed to before anybody
-asked, in their order; what is forgotten, the same in every proof; and the states, each the end of one step and the beginning of the
-next. A gap, a swap or a repeat is a proof about other commitments than these, and does not hold.
+Proof i takes up where proof i − 1 ended. Every commitment comes from the caller: the batches as they were committed to before
+anybody asked, in their order; what is forgotten, the same in every proof; and the states, each the end of one step and the
+beginning of the next. A gap, a swap or a repeat is a proof about other commitments than these, and does not hold.
 """
 
 from collections.abc import Collection, Sequence

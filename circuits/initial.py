@@ -1,8 +1,8 @@
 """Weights from a public seed: nothing that anybody chose, and nothing of anybody's data.
 
-SHAKE-256 of a label, the seed and a number gives integers from −b to b for each tensor, each as likely as any other: 8 bytes are a draw,
-and those that would favour some are skipped. b is scale_w·√(6 / (inputs + outputs)), rounded down (Glorot and Bengio, 2010);
-biases start at 0. The salt of their commitment is public as well, so that a verifier knows every value of it::
+SHAKE-256 of a label, the seed and a number gives integers from −b to b for each tensor, each as likely as any other: 8 bytes
+are a draw, and those that would favour some are skipped. b is scale_w·√(6 / (inputs + outputs)), rounded down (Glorot and
+Bengio, 2010); biases start at 0. The salt of their commitment is public as well, so that a verifier knows every value of it::
 
     column(seed="2026-01-01 drawing of the state lottery", problem)
 """

@@ -2,9 +2,9 @@
 
     W' = W − ⌊rate · G / unit⌉,     G = Σ_i m_i ∇ ½‖z(x_i; W) − y_i‖²,     m_i = 1 if min_j ‖x_i − f_j‖² > tau, else 0
 
-W and W' are both committed to, so that the circuit need not divide. With v = unit·(W − W') − rate·G + unit/2, it is to say that
-0 ≤ v < unit. Its digits hold no number beyond unit − 1, and relu(v) − v adds up to 0 only if none is negative: so rounding is unique,
-and nobody chooses anything. The gradient is written out, as backpropagation would have it::
+W and W' are both committed to, so that the circuit need not divide. With v = unit·(W − W') − rate·G + unit/2, it is to say
+that 0 ≤ v < unit. Its digits hold no number beyond unit − 1, and relu(v) − v adds up to 0 only if none is negative: so
+rounding is unique, and nobody chooses anything. The gradient is written out, as backpropagation would have it::
 
     A = X W1ᵀ + b1      H = max(0, A)      Z = H W2ᵀ + b2      R = m ∘ (Z − Y)
     ∂W2 = Rᵀ H          ∂b2 = Σ R          ∂A = (R W2) ∘ (A > 0)             ∂W1 = ∂Aᵀ X      ∂b1 = Σ ∂A

@@ -331,6 +331,8 @@ ODD: dict[str, dict[str, Any]] = {
     "no rows": {"rows": 0},
     "rows beyond reason": {"rows": 2**53 - 1},
     "features beyond reason": {"features": 2**53 - 1},
+    "features beyond reason in a large circuit": {"features": 2**53 - 1, "logrows": 26},
+    "features just within reason": {"features": (1 << 24) // 41 - 1, "logrows": 18},
     "a scale that is no power of two": {"scale_x": 2**53 - 1},
     "one more": {"mask": 1},
     "a list beyond reason": {"forgotten": [1] * 4000},

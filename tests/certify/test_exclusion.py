@@ -68,7 +68,9 @@ def test_what_is_established() -> None:
     assert (found.kept, found.records, found.development, found.statement) == (38, 40, False, "exclusion-optimum/v1")
     head, about, left_out, near = found.established
     size = len(next(iter(second().bundle.proofs.values())))
-    assert head.startswith(f"a proof of exclusion-optimum/v1, {size:,} bytes, by circuit {second().evidence.circuits[0][:16]} ")
+    assert head.startswith(
+        f"a proof of exclusion-optimum/v1, {size:,} bytes, by circuit {second().evidence.circuits[0][:16]} "
+    )
     assert head.endswith("(accepted by me), with the perpetual powers of tau")
     assert about.startswith("it is about the 40 records committed at entry 1, what the requests at 2, 4 committed to")
     assert left_out == "2 records within 0.0997 of a forgotten one are left out, 38 count"

@@ -1,0 +1,306 @@
+"""Networks whose unlearning can be proven: SGD from a public initialisation, over batches that were committed to.
+
+::
+
+    fitted = fit("ledger", digits, target="digit", objective=Sgd(hidden=16, batch=32, steps=24, seed="any public text"))
+    forgot = forget("ledger", [request])          # the same steps without the record, each proven: exclusion-chain/v1
+
+Seed, number of steps and order of the batches are stated with the training, before anybody asks, so that none can be chosen
+to suit afterwards. Each proof is kept as soon as it is made: called again after a crash, :func:`forget_sgd` goes on where it
+was.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from certify import committed
+from certify.certificate import log_training, log_unlearning
+from certify.committed import Made
+from certify.encoding import encoding_for, outputs_of, row_of
+from certify.errors import DatasetError, WorkspaceError
+from certify.proof_task import (
+    Progress,
+    Provable,
+    answered,
+    circuit_files,
+    forgotten_in,
+    latest,
+    made_now,
+    manifest_of,
+    silent,
+    training_of,
+)
+from certify.records import records_of
+from certify.state_dict import digest_state_dict
+from certify.statement import Method, Parameters, Training
+from certify.times import now
+from certify.workspace import Logged, Workspace
+from certify.zk import BATCHES, STATES, Commitments, Committed, Encoding, Evidence
+from circuits import chain, commitment, description, initial, srs
+from circuits.chain_problem import ChainProblem, Network
+from circuits.engine import Engine, Job, local
+from circuits.errors import ProverError
+from circuits.opening import open_known, open_places
+from circuits.prover import Circuit
+
+SEED, STEPS = "seed", "chain_steps"
+"""Parameters of a recipe besides those of the problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Plain SGD on ½‖z − y‖², labels −1 and 1: no ``hidden`` units make a linear model. ``rate`` is a whole number and sets the
+    learning rate along with the scales, see :attr:`circuits.chain_problem.ChainProblem.learning_rate`.
+
+    ``tau``: the squared distance (of encoded features) within which records are left out along with a forgotten one.
+    ``together``: steps in one proof. ``passes``: how often each batch may be proven about, over all certificates.
+    """
+
+    hidden: int = 16
+    batch: int = 32
+    steps: int = 20
+    seed: str = "unlearning-ledger"
+    rate: int = 1
+    tau: float = 0.01
+    scale_x: int = 16
+    scale_w: int = 512
+    logrows: int = 11
+    together: int = 1
+    passes: int = 8
+
+
+def is_sgd(workspace: Workspace, requests: Sequence[Logged]) -> bool:
+    """Whether the requests are about a training of this kind."""
+    training = training_of(workspace, requests).statement.predicate
+    return isinstance(training, Training) and training.recipe.name == ChainProblem.statement
+
+
+def fit_sgd(
+    workspace: Workspace,
+    data: object,
+    *,
+    target: str,
+    sgd: Sgd,
+    encoding: Encoding | None = None,
+    development: bool = False,
+    progress: Progress = silent,
+) -> Provable:
+    """Train, commit to the batches and log ``training/v1``. Raises DatasetError unless the records fill their batches."""
+    records = records_of(data)
+    started = now()
+    _, string = committed.reference_string(sgd.logrows, development=development)
+    raw = [record for _, record in records]
+    encoding = encoding or encoding_for(raw, target=target, scale=sgd.scale_x, numeric=False)
+    rows = [row_of(record, encoding) for record in raw]
+    if len(rows) % sgd.batch or not rows:
+        raise DatasetError(
+            f"expected full batches of {sgd.batch} records, {len(rows)} came: leave out {len(rows) % sgd.batch}"
+        )
+    batches = [rows[at : at + sgd.batch] for at in range(0, len(rows), sgd.batch)]
+    problem = _problem(sgd, encoding, len(rows[0]))
+    if problem.steps > len(batches):
+        raise DatasetError(
+            f"expected as many batches as there are steps in a proof, {problem.steps}, got {len(batches)}"
+        )
+    progress("fitting", 0)
+    states = chain.train(problem, batches, initial.weights(sgd.seed, problem), steps=sgd.steps)
+    progress("committing to the data", 0)
+    made = committed.commit(BATCHES, problem.batch_layout, batches, string)
+    committed.keep(workspace, made)
+    digest = workspace.attachments.put("srs", srs.reduced(string))
+    state = released(problem, states[-1])
+    parameters: Parameters = {name: value for name, value in asdict(problem).items() if name not in ("forgotten",)}
+    logged = log_training(
+        workspace,
+        made_now(
+            digest_state_dict(state),
+            Method(problem.statement, {**parameters, SEED: sgd.seed, STEPS: sgd.steps}),
+            started,
+        ),
+        records,
+        zk=Commitments(sgd.logrows, digest, [made.stated], encoding),
+    )
+    return Provable(logged, state, score(problem, state, rows))
+
+
+def forget_sgd(
+    workspace: Workspace, asked: Sequence[Logged], *, engine: Engine | None = None, progress: Progress = silent
+) -> Provable:
+    """Take every step again without the requested records, prove each, and issue the certificate."""
+    started = now()
+    trained = training_of(workspace, asked)
+    training = trained.statement.predicate
+    assert isinstance(training, Training) and training.zk is not None
+    parent = latest(workspace, trained)
+    stated = [forgotten_in(logged) for logged in [*answered(workspace, parent), *asked]]
+    problem, seed, steps = problem_of(training, [part.rows for part in stated])
+    batches = committed.recall(workspace, training.zk.tensors[0])
+    forgotten = [committed.recall(workspace, part)[0] for part in stated]
+    path, string = committed.reference_string_of(training.zk)
+
+    journal = f"chain/{trained.digest}/{sha256(''.join(part.points for part in stated).encode()).hexdigest()[:32]}"
+    made = _states(workspace, journal, problem, seed, steps, batches, forgotten, string, progress)
+    groups = list(chain.plan(problem, steps))
+    if not workspace.vault.note(journal)["proofs"]:
+        committed.spend(workspace, training.zk.tensors[0], -(-steps // len(batches)))
+        for part in stated:
+            committed.spend(workspace, part, len(groups))
+    circuits = {group.problem.steps: description.build(group.problem) for group in groups}
+    proofs, keys = _proofs(workspace, journal, groups, circuits, batches, made, forgotten, path, engine, progress)
+
+    progress("verifying", 0)
+    used = sorted(circuits, reverse=True)
+    built = [
+        circuit_files(replace(problem, steps=count), circuits[count], keys[count], training.zk.srs) for count in used
+    ]
+    layout, last = problem.state_layout, made.values[-1]
+    places = [place for row in range(layout.rows) for place in layout.places(row)]
+    evidence = Evidence(
+        problem.statement,
+        [workspace.attachments.put_circuit(files) for files in built],
+        Commitments(problem.logrows, training.zk.srs, [made.stated]),
+        proofs,
+        [part.to_bytes().hex() for _, part in sorted(open_places(last, places, string).items())],
+        seed,
+        [open_known(column, string).to_bytes().hex() for column in commitment.split(made.values[0], problem.logrows)],
+    )
+    flat = [value for row in layout.matrix(last) for value in row][: problem.size]
+    state = released(problem, flat)
+    done = made_now(digest_state_dict(state), Method(problem.statement, {STEPS: steps}), started)
+    logged = log_unlearning(
+        workspace, done, pre=manifest_of(workspace, parent), requests=asked, parent=parent, evidence=evidence
+    )
+    for files in built:
+        workspace.accept_circuit(files.description)
+    workspace.vault.drop_note(journal)
+    return Provable(logged, state)
+
+
+def problem_of(training: Training, forgotten: Sequence[int]) -> tuple[ChainProblem, str, int]:
+    """The problem of leaving out so many records of each request, the seed, and the number of steps. Raises WorkspaceError."""
+    stated = dict(training.recipe.parameters)
+    seed, steps = stated.pop(SEED, None), stated.pop(STEPS, None)
+    try:
+        found = description.parse(training.recipe.name, {**stated, "forgotten": list(forgotten)})
+    except ProverError as error:
+        raise WorkspaceError(f"the training was not made for proofs of a chain: {error}") from error
+    if not isinstance(found, ChainProblem) or not isinstance(seed, str) or type(steps) is not int or steps < 1:
+        raise WorkspaceError("the training states no seed and number of steps, or is of another kind")
+    return found, seed, steps
+
+
+def released(problem: ChainProblem, flat: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The model's tensors: integers over scale_w, exactly."""
+    state: dict[str, torch.Tensor] = {}
+    at = 0
+    for name, shape in problem.released.items():
+        count = math.prod(shape)
+        exact = torch.tensor(flat[at : at + count], dtype=torch.float64).reshape(shape) / problem.scale_w
+        state[name] = exact.float()
+        if not torch.equal(state[name].double(), exact):
+            raise ProverError(f"expected weights that float32 holds over {problem.scale_w}, larger ones came")
+        at += count
+    return state
+
+
+def score(problem: ChainProblem, state: Mapping[str, torch.Tensor], rows: Sequence[Sequence[int]]) -> float:
+    """The share of rows that the model gets right."""
+    matrix = torch.tensor(rows, dtype=torch.float64)
+    z, y = matrix[:, : problem.features] / problem.scale_x, matrix[:, problem.features :]
+    for layer, name in enumerate(name for name in problem.released if name.endswith("weight")):
+        z = z.relu() if layer else z
+        z = z @ state[name].double().T + state[name.replace("weight", "bias")].double()
+    right = z.argmax(1) == y.argmax(1) if problem.outputs > 1 else (z * y)[:, 0] > 0
+    return float(right.double().mean())
+
+
+def _problem(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
+    network: Network = "relu" if sgd.hidden else "linear"
+    outputs = outputs_of(encoding)
+    return ChainProblem(
+        network,
+        features=columns - outputs,
+        hidden=sgd.hidden,
+        outputs=outputs,
+        batch=sgd.batch,
+        steps=min(sgd.together, sgd.steps),
+        forgotten=(1,),
+        scale_x=sgd.scale_x,
+        scale_w=sgd.scale_w,
+        rate=sgd.rate,
+        tau=int(sgd.tau * sgd.scale_x**2),
+        legs=3 if sgd.logrows <= 11 else 2,
+        logrows=sgd.logrows,
+        record_proofs=sgd.passes,
+    )
+
+
+def _states(
+    workspace: Workspace,
+    journal: str,
+    problem: ChainProblem,
+    seed: str,
+    steps: int,
+    batches: Sequence[Sequence[int]],
+    forgotten: Sequence[Sequence[int]],
+    string: srs.Srs,
+    progress: Progress,
+) -> Made:
+    """The weights before the first step and after each, committed to: those of an attempt that was cut off, or new ones."""
+    layout, note = problem.state_layout, workspace.vault.note(journal)
+    if note is not None:
+        stated = Committed(STATES, layout.rows, layout.columns, layout.proofs, note["states"], steps + 1)
+        points = workspace.attachments.get("points", stated.points)
+        return committed.made_of(STATES, layout, committed.recall(workspace, stated), points)
+    progress("solving", 0)
+    rows = [problem.batch_layout.matrix(values) for values in batches]
+    gone = [
+        part.matrix(values) for part, values in zip(problem.layouts[2 * problem.steps + 1 :], forgotten, strict=True)
+    ]
+    states = chain.train(problem, rows, initial.weights(seed, problem), steps=steps, forgotten=gone)
+    values = [initial.salted(seed, problem), *(layout.salted(problem.matrix(state)) for state in states[1:])]
+    made = committed.made_of(STATES, layout, values, b"".join(b"".join(commitment.commit(v, string)) for v in values))
+    committed.keep(workspace, made)
+    workspace.vault.put_note(journal, {"states": made.stated.points, "proofs": {}, "keys": {}})
+    return made
+
+
+def _proofs(
+    workspace: Workspace,
+    journal: str,
+    groups: Sequence[chain.Group],
+    circuits: Mapping[int, Circuit],
+    batches: Sequence[Sequence[int]],
+    made: Made,
+    forgotten: Sequence[Sequence[int]],
+    path: Any,
+    engine: Engine | None,
+    progress: Progress,
+) -> tuple[list[str], dict[int, bytes]]:
+    """The digest of each proof, and the verification key of each circuit. Made ones are kept at once."""
+    note = workspace.vault.note(journal)
+    done: dict[str, str] = note["proofs"]
+    left = sum(circuits[group.problem.steps].estimate().seconds for group in groups[len(done) :])
+
+    def jobs() -> Iterator[tuple[int, Job]]:
+        for number, group in enumerate(groups):
+            if str(number) not in done:
+                inputs = group.inputs(batches, made.values, forgotten)
+                yield number, Job(circuits[group.problem.steps], inputs, path)
+
+    progress(f"prove step 1 of {len(groups)}", left)
+    for number, proved, vk in (engine or local()).prove(jobs()):
+        assert isinstance(number, int)
+        done[str(number)] = workspace.attachments.put("proofs", proved.proof)
+        note["keys"][str(groups[number].problem.steps)] = workspace.attachments.put("vk", vk)
+        workspace.vault.put_note(journal, note)
+        if len(done) < len(groups):
+            left -= circuits[groups[number].problem.steps].estimate().seconds
+            progress(f"prove step {len(done) + 1} of {len(groups)}", left)
+    keys = {int(steps): workspace.attachments.get("vk", digest) for steps, digest in note["keys"].items()}
+    return [done[str(number)] for number in range(len(groups))], keys
