@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from certify.zk import CircuitDescription
 from circuits import description
+from circuits.chain_problem import ChainProblem
 from circuits.errors import CircuitError
 from circuits.problem import Problem
 from circuits.srs import CEREMONY
@@ -37,15 +38,21 @@ def explain(circuit: CircuitDescription) -> Lines:
     return [("statement", circuit.statement), *lines, ("reference string", _string(circuit)), *_digests(circuit)]
 
 
-def _optimum(problem: Problem) -> Lines:
+def _forgotten(problem: Problem | ChainProblem) -> Lines:
     requests = len(problem.forgotten)
     asked = " + ".join(map(str, problem.forgotten[:8])) + (" + …" if requests > 8 else "")
-    many = (
-        f"what {requests} requests name: {asked} records"
-        if requests > 1
-        else f"what one request names: {_records(*problem.forgotten)}"
-    )
+    one = f"what one request names: {_records(*problem.forgotten[:1])}"
     near = math.sqrt(problem.tau) / problem.scale_x
+    return [
+        ("forgets", f"what {requests} requests name: {asked} records" if requests > 1 else one),
+        (
+            "left out",
+            f"each record within distance {near:.3g} of a forgotten one, in scaled features (tau {near * near:.3g})",
+        ),
+    ]
+
+
+def _optimum(problem: Problem) -> Lines:
     outputs = f", {problem.outputs} outputs" if problem.outputs > 1 else ""
     return [
         (
@@ -56,18 +63,37 @@ def _optimum(problem: Problem) -> Lines:
         ("model", f"linear, predicts {_TARGET[problem.loss]}{outputs}"),
         ("objective", f"{problem.loss}, penalty {problem.penalty / problem.scale_x**2:g}"),
         ("records", f"{problem.rows:,} of {problem.features} features"),
-        ("forgets", many),
-        (
-            "left out",
-            f"each record within distance {near:.3g} of a forgotten one, in scaled features (tau {near * near:.3g})",
-        ),
+        *_forgotten(problem),
         ("integers", f"data over {problem.scale_x:,}, weights over {problem.scale_w:,}: nothing is rounded in between"),
         *([("table", f"the sigmoid in steps of 1/{1 << problem.table_scale:,}")] if problem.table_scale else []),
         ("size", f"2^{problem.logrows} rows, integers of {problem.bits} bits"),
     ]
 
 
-_WORDS: dict[str, Callable[..., Lines]] = {Problem.statement: _optimum}
+def _chain(problem: ChainProblem) -> Lines:
+    layers = [problem.features, *([problem.hidden] if problem.hidden else []), problem.outputs]
+    shape = " → ".join(map(str, layers))
+    kind = f"one hidden layer of ReLU, {shape}" if problem.hidden else f"linear, {shape}"
+    steps = f"{problem.steps} step{'s' if problem.steps > 1 else ''} of SGD"
+    return [
+        (
+            "proves",
+            f"that {steps} lead from the committed weights before to those after, on committed batches of records, those near a "
+            "forgotten one left out; proofs in a row, each from where the last one ended, lead from public first weights to the "
+            "certificate's",
+        ),
+        ("network", f"{kind}, by the squared error"),
+        ("training", f"batches of {problem.batch} records, learning rate {problem.learning_rate:.3g}"),
+        *_forgotten(problem),
+        (
+            "integers",
+            f"data over {problem.scale_x:,}, weights over {problem.scale_w:,}, rounded in the circuit at each step",
+        ),
+        ("size", f"2^{problem.logrows} rows"),
+    ]
+
+
+_WORDS: dict[str, Callable[..., Lines]] = {Problem.statement: _optimum, ChainProblem.statement: _chain}
 
 
 def _records(count: int) -> str:

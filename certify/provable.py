@@ -45,7 +45,7 @@ from circuits import description, optimum, prover, srs
 from circuits.engine import Engine, Job, local
 from circuits.errors import ProverError
 from circuits.opening import open_places
-from circuits.problem import Loss, Problem, bits_of
+from circuits.problem import Loss, Problem, bits_of, finest_table
 
 FAR = 1 << 20
 """A record that no other is near."""
@@ -267,11 +267,14 @@ def problem_of_size(
     forgotten: tuple[int, ...] = (1,),
 ) -> Problem:
     """The problem of records that nobody has yet. largest: of |X|; total: Σ|w|, the largest of an output. Raises ProverError."""
+    table_scale = finest_table(objective.logrows) if objective.loss == "logistic" else 0
+    finest = (1 << 2 * table_scale) // objective.scale_x if table_scale else objective.scale_w
     sizes: dict[str, Any] = {
         "rows": rows,
         "features": features,
         "scale_x": objective.scale_x,
-        "scale_w": objective.scale_w,
+        "scale_w": max(1, min(objective.scale_w, finest)),
+        "table_scale": table_scale,
         "penalty": max(1, round(objective.penalty * objective.scale_x**2)),
         "tau": int(objective.tau * objective.scale_x**2),
     }

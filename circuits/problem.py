@@ -95,7 +95,7 @@ class Problem:
     @property
     def table_limit(self) -> int:
         """The largest argument of the table: its value, and that of all beyond, is 1 once it is rounded."""
-        return math.ceil(math.log((2 << self.table_scale) - 1) * (1 << self.table_scale)) if self.table_scale else 1
+        return _limit(self.table_scale) if self.table_scale else 1
 
     @property
     def output_scales(self) -> tuple[int, int]:
@@ -126,6 +126,18 @@ class Problem:
             Layout(self.features, self.outputs, self.logrows),
             *(Layout(count, self.features, self.logrows, self.forgotten_proofs) for count in self.forgotten),
         ]
+
+
+def _limit(table_scale: int) -> int:
+    return math.ceil(math.log((2 << table_scale) - 1) * (1 << table_scale))
+
+
+def finest_table(logrows: int) -> int:
+    """The largest table_scale whose table fits one column: a second one takes twice the time and memory. 10 for 14 and 15."""
+    fitting = [scale for scale in range(1, min(logrows - 1, MAX_TABLE_SCALE) + 1) if 2 * _limit(scale) < (1 << logrows) - 8]
+    if not fitting:
+        raise ProverError(f"expected logrows that a table of the sigmoid fits, got {logrows}")
+    return fitting[-1]
 
 
 def bits_of(

@@ -31,6 +31,7 @@ from certify import case, committed, provable
 from certify.bundle import Bundle, CircuitFiles
 from certify.digest import Manifest, diff
 from certify.errors import ChainError, VerificationError
+from certify.keys import SigningKey
 from certify.receipt import Receipt
 from certify.records import record_bytes
 from certify.request import file_request, make_receipt
@@ -126,7 +127,8 @@ class Ledger:
     def values(self, name: str, number: int = 0) -> tuple[int, ...]:
         """Salted: the records, the weights of a certificate, or what a request forgets."""
         stated = [self.training.zk] if name == RECORDS else []
-        stated += [logged.statement.predicate.zk for logged in self.requests] if name == FORGOTTEN else []  # type: ignore[union-attr]
+        if name == FORGOTTEN:
+            stated += [logged.statement.predicate.zk for logged in self.requests]  # type: ignore[union-attr]
         if name == WEIGHTS:
             stated += [made.logged.statement.predicate.evidence.commitments for made in self.forgot]  # type: ignore[union-attr]
         found = stated[number]
@@ -196,7 +198,7 @@ class Story:
     removed: tuple[tuple[int, ...], ...]
     order: tuple[str, ...] = ()
     """As in "training request0 certificate0", which is also what it is where nothing is said."""
-    builders: tuple[tuple[Circuit, tuple[cases.SigningKey, ...]], ...] = ()
+    builders: tuple[tuple[Circuit, tuple[SigningKey, ...]], ...] = ()
     """Statements circuit/v1 and who signs them."""
     extra: Callable[[Bundle], Bundle] = field(default=lambda bundle: bundle)
 

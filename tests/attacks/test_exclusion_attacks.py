@@ -381,7 +381,8 @@ def test_a_statement_that_nobody_knows() -> None:
 
 
 def test_evidence_with_parts_that_an_optimum_has_no_use_for() -> None:
-    for extra in ({"seed": "7"}, {"start": "00" * 32}):
+    odd: list[dict[str, Any]] = [{"seed": "7"}, {"start": ["00" * 32]}]
+    for extra in odd:
         refuse(first().with_evidence(**extra), ProofRefusedError, "expected evidence without seed, start or encoding")
     lie = first().with_zk("evidence", encoding=first().zk("training").encoding)
     refuse(lie, ProofRefusedError, "expected evidence without seed, start or encoding")
