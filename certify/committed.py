@@ -180,6 +180,11 @@ def _note(workspace: Workspace, stated: Committed) -> dict[str, Any]:
     return note
 
 
+def records_in(stated: Commitments) -> Committed:
+    """The commitment of a training or a request that has a row for each record."""
+    return _rows_in(stated)[0]
+
+
 def _rows_in(stated: Commitments) -> tuple[Committed, Layout]:
     """The commitment that has a row for each record."""
     committed = next((found for name in (RECORDS, BATCHES, FORGOTTEN) if (found := stated.find(name))), None)

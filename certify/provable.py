@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from certify import committed
-from certify.certificate import log_training, log_unlearning
+from certify.certificate import forgotten_by, log_training, log_unlearning
 from certify.encoding import encoding_for, outputs_of, row_of
 from certify.errors import WorkspaceError
 from certify.proof_task import (
@@ -140,10 +140,11 @@ def forget(
     task = _task(workspace, asked)
     training, parent, asked, stated, problem = task.training, task.parent, task.asked, task.stated, task.problem
     assert training.zk is not None
+    data = committed.records_in(training.zk)
     progress("building the circuit", 0)
     circuit = plan(problem)
 
-    [records] = committed.recall(workspace, training.zk.tensors[0])
+    [records] = committed.recall(workspace, data)
     forgotten = [committed.recall(workspace, part)[0] for part in stated]
     layouts = problem.layouts
     progress("solving", 0)
@@ -154,7 +155,7 @@ def forget(
     path, string = committed.reference_string_of(training.zk)
     made = committed.commit(WEIGHTS, layouts[1], [weights.tolist()], string)
     committed.keep(workspace, made)
-    for part in (training.zk.tensors[0], *stated):
+    for part in (data, *stated):
         committed.spend(workspace, part, 1)
     job = Job(circuit, tuple(map(tuple, [records, *made.values, *forgotten])), path)
     expected = circuit.estimate()
@@ -223,6 +224,7 @@ def _task(workspace: Workspace, requests: Sequence[Logged | str | int]) -> _Task
     training = trained.statement.predicate
     assert isinstance(training, Training)
     parent = latest(workspace, trained)
+    forgotten_by(workspace, parent, asked)  # refuses, before anything is proven, where nothing is left to forget
     stated = [forgotten_in(logged) for logged in [*answered(workspace, parent), *asked]]
     return _Task(training, parent, asked, stated, problem_of(training, [part.rows for part in stated]))
 

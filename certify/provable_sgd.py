@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from certify import committed
-from certify.certificate import log_training, log_unlearning
+from certify.certificate import forgotten_by, log_training, log_unlearning
 from certify.committed import Made
 from certify.encoding import encoding_for, outputs_of, row_of
 from certify.errors import DatasetError, WorkspaceError
@@ -136,10 +136,12 @@ def forget_sgd(
     trained = training_of(workspace, asked)
     training = trained.statement.predicate
     assert isinstance(training, Training) and training.zk is not None
+    data = committed.records_in(training.zk)
     parent = latest(workspace, trained)
+    forgotten_by(workspace, parent, asked)  # refuses, before anything is proven, where nothing is left to forget
     stated = [forgotten_in(logged) for logged in [*answered(workspace, parent), *asked]]
     problem, seed, steps = problem_of(training, [part.rows for part in stated])
-    batches = committed.recall(workspace, training.zk.tensors[0])
+    batches = committed.recall(workspace, data)
     forgotten = [committed.recall(workspace, part)[0] for part in stated]
     path, string = committed.reference_string_of(training.zk)
 
@@ -147,7 +149,7 @@ def forget_sgd(
     made = _states(workspace, journal, problem, seed, steps, batches, forgotten, string, progress)
     groups = list(chain.plan(problem, steps))
     if not workspace.vault.note(journal)["proofs"]:
-        committed.spend(workspace, training.zk.tensors[0], -(-steps // len(batches)))
+        committed.spend(workspace, data, -(-steps // len(batches)))
         for part in stated:
             committed.spend(workspace, part, len(groups))
     circuits = {group.problem.steps: description.build(group.problem) for group in groups}

@@ -18,14 +18,12 @@ import click
 import numpy as np
 from safetensors.torch import save_file
 from sklearn.datasets import load_breast_cancer
-from telling import run, say, story
+from telling import ceremony, progress, run, say, story
 
 import certify
 from certify import bundle, case
 from certify.encoding import row_of
 from certify.records import record_bytes
-from circuits import srs, srs_store
-from circuits.errors import SrsError
 
 FORGOTTEN = "patient-297"
 DOUBLE = "patient-297-copy"
@@ -58,21 +56,6 @@ def accuracy(made: Any, records: dict[str, dict[str, Any]]) -> float:
     return float((np.sign(margins) == rows[:, -1]).mean())
 
 
-def progress(stage: str, left: float) -> None:
-    say(f"  {stage}" + (f", about {left:.0f} s" if left else ""))
-
-
-def ceremony(logrows: int) -> bool:
-    """Whether the ceremony's reference string is at hand; otherwise makes one for development."""
-    try:
-        srs.find(logrows)
-    except SrsError:
-        srs_store.develop(logrows, Path("srs"))
-        os.environ[srs.FOLDERS_VARIABLE] = str(Path("srs").resolve())
-        return False
-    return True
-
-
 def main(folder: Path, loss: Any = "squared-hinge") -> None:
     began = time.monotonic()
     chapter = story(6)
@@ -84,14 +67,6 @@ def main(folder: Path, loss: Any = "squared-hinge") -> None:
     chapter(1, "The hospital fits a classifier, and commits to its patients before anybody asks")
     run("init", "ledger", "--origin", "hospital.example/ledger", "--issuer", "Example Hospital")
     genuine = ceremony(LOGROWS[loss])
-    if genuine:
-        say("reference string: the perpetual powers of tau, whose secret nobody knows")
-    else:
-        for line in (
-            "no ceremony file is here ('certify srs fetch' gets one): a DEVELOPMENT reference string stands in,",
-            "with which proofs can be forged, so that the grade will be no better than attested",
-        ):
-            click.secho(f"  {line}", fg="yellow")
     records = patients()
     ledger = certify.Workspace(Path("ledger"))
     objective = certify.Objective(loss=loss, logrows=LOGROWS[loss])

@@ -1,11 +1,15 @@
 """How the examples tell their story: numbered chapters, and commands shown as they are typed."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
+
+from circuits import srs, srs_store
+from circuits.errors import SrsError
 
 
 def story(chapters: int) -> Callable[[int, str], None]:
@@ -33,3 +37,25 @@ def run(*arguments: str | Path | int, expect: int = 0, since: str = "") -> None:
         click.echo(f"    {line}".rstrip())
     if done.returncode != expect:
         raise SystemExit(f"certify {shown} ended with {done.returncode}, expected {expect}")
+
+
+def progress(stage: str, left: float) -> None:
+    """What certify.fit and certify.forget are at."""
+    say(f"  {stage}" + (f", about {left:.0f} s" if left else ""))
+
+
+def ceremony(logrows: int) -> bool:
+    """Whether the ceremony's reference string is here; otherwise makes one for development, and says so."""
+    try:
+        srs.find(logrows)
+    except SrsError:
+        srs_store.develop(logrows, Path("srs"))
+        os.environ[srs.FOLDERS_VARIABLE] = str(Path("srs").resolve())
+        for line in (
+            "no ceremony file is here ('certify srs fetch' gets one): a DEVELOPMENT reference string stands in,",
+            "with which proofs can be forged, so that the grade will be no better than attested",
+        ):
+            click.secho(f"  {line}", fg="yellow")
+        return False
+    say("reference string: the perpetual powers of tau, whose secret nobody knows")
+    return True

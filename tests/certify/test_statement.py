@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from certify.errors import StatementError
+from certify.fields import MAX_INTEGER
 from certify.statement import (
     FORGET_ROOT,
-    MAX_INTEGER,
     PREFIX,
     PUBLIC_KEY,
     STATEMENT_TYPE,
