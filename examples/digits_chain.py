@@ -1,10 +1,9 @@
-"""A network forgets: a small neural network learns handwritten digits by SGD, and forgets one of its writers' digits with a proof of
-every step.
+"""A network forgets: it learns handwritten digits by SGD, and forgets one of them with a proof of every step.
 
 scikit-learn's digits (UCI, 8 x 8 pixels), one hidden layer. The network has no single optimum to be compared with, so the
 proofs follow its training: public first weights, then each step on the batches committed to, without what is near the
 forgotten digit. Run it with ``python examples/digits_chain.py FOLDER [quick]``: 24 steps of 64-16-10 on batches of 32 take
-some eight minutes on two cores; ``quick`` averages the pixels four at a time, for 16-16-10, and takes two.
+some eight minutes on two cores; ``quick`` averages the pixels four at a time, for 16-8-10 on batches of 16, and takes two.
 """
 
 import os
@@ -29,7 +28,7 @@ from certify.provable_sgd import Sgd, problem_of, score
 from certify.records import record_bytes
 from certify.zk import Column, Encoding
 
-BATCH, BATCHES, STEPS = 32, 24, 24
+BATCHES, STEPS = 24, 24
 FORGOTTEN = "digit-0040"
 MIDDLE = 5  # of 16 shades of grey
 
@@ -59,23 +58,24 @@ def main(folder: Path, size: str = "full") -> None:
     chapter(1, "A network is trained in integers, on batches that are committed to")
     run("init", "ledger", "--origin", "post.example/ledger", "--issuer", "Example Post")
     genuine = ceremony(11)
-    everything = digits(quick=size == "quick")
-    learnt = dict(list(everything.items())[: BATCH * BATCHES])
+    quick = size == "quick"
+    hidden, batch = (8, 16) if quick else (16, 32)
+    everything = digits(quick)
+    learnt = dict(list(everything.items())[: batch * BATCHES])
     pixels = [name for name in everything[FORGOTTEN] if name != "digit"]
     encoding = Encoding(  # fixed beforehand: nothing about anybody is in it
         16, Column("digit"), columns=[Column(name, MIDDLE, 16) for name in pixels], classes=list("0123456789")
     )
     ledger = certify.Workspace(Path("ledger"))
-    sgd = Sgd(hidden=16, batch=BATCH, steps=STEPS, seed="digits of 1998")
+    sgd = Sgd(hidden=hidden, batch=batch, steps=STEPS, rate=2 if quick else 1)
     fitted = certify.fit(
         ledger, learnt, target="digit", objective=sgd, encoding=encoding, development=not genuine, progress=progress
     )
     training = fitted.logged.statement.predicate
     problem, _, _ = problem_of(training, [1])
     unseen = [row_of(record_bytes(record), encoding) for record in list(everything.values())[len(learnt) :]]
-    say(
-        f"{len(pixels)}-16-10, {problem.size} parameters, {STEPS} steps of {BATCH} digits, learning rate {problem.learning_rate:.2f}"
-    )
+    say(f"{len(pixels)}-{hidden}-10, {problem.size} parameters, {STEPS} steps of {batch} digits")
+    say(f"learning rate {problem.learning_rate:.2f}; every number is an integer over {sgd.scale_w}")
     say(
         f"{score(problem, fitted.weights, unseen):.1%} of {len(unseen)} digits right that it has not seen; guessing gets 10 %"
     )
@@ -105,7 +105,7 @@ def main(folder: Path, size: str = "full") -> None:
     run("verify", "case.bundle", *options, "--weights", "weights.safetensors", "--receipt", "writer.json", since=" 7 ")
 
     chapter(5, "What remains")
-    model = torch.nn.Sequential(torch.nn.Linear(len(pixels), 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+    model = torch.nn.Sequential(torch.nn.Linear(len(pixels), hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 10))
     model.load_state_dict(dict(forgot.weights))
     say(f"everything is in {folder}; the weights load into an ordinary torch model")
     click.secho(f"  done in {time.monotonic() - began:.0f} s", fg="green")

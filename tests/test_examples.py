@@ -61,7 +61,7 @@ def test_the_demo_answers_three_patients(demo: tuple[Path, str], monkeypatch: py
 
 
 def run_example(name: str, *arguments: str | Path, srs: Path | None = None, seconds: float = 600) -> str:
-    """What an example prints. ``srs``: a folder of reference strings; an empty one makes the example do without the ceremony's."""
+    """What an example prints. ``srs``: a folder of reference strings; an empty one makes it do without the ceremony's."""
     script = ROOT / "examples" / f"{name}.py"
     environment = {**os.environ, **({"CERTIFY_SRS": str(srs)} if srs else {})}
     done = subprocess.run(
@@ -84,6 +84,26 @@ def test_a_proof_from_end_to_end(tmp_path: Path) -> None:
     assert b"patient-" not in log
     for line in (tmp_path / "out" / "ledger" / "zk").rglob("*"):
         assert "patient" not in line.name
+
+
+def test_a_logistic_proof_from_end_to_end(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()  # its reference string is larger than what is usually at hand
+    printed = run_example("breast_cancer_exclusion", tmp_path / "out", "logistic", srs=tmp_path / "none", seconds=900)
+    assert printed.count("VERIFIED") == 2
+    assert "optimum of the logistic objective" in printed and "568 count" in printed
+    assert "grade: attested" in printed
+
+
+def test_a_chain_of_steps_from_end_to_end(tmp_path: Path) -> None:
+    """24 steps, with the ceremony's reference string where the tests have it."""
+    folder = Path(os.environ.get("LEDGER_SRS") or tmp_path / "none")
+    folder.mkdir(exist_ok=True)
+    printed = run_example("digits_chain", tmp_path / "out", "quick", srs=folder, seconds=900)
+    assert printed.count("VERIFIED") == 1
+    assert "24 proofs of exclusion-chain/v1" in printed
+    assert "1 of 384 records" in printed
+    grade = "exclusion proven" if (folder / "kzg11.srs").is_file() else "attested"
+    assert f"grade: {grade}" in printed
 
 
 def test_what_the_readme_shows_can_be_typed_in(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bundles.os, "fsync", crash)
+        patch.setattr("certify.inputs.os.fsync", crash)
         with pytest.raises(InputError, match="No space left"):
             bundles.write(path, Bundle((), {}, {}, {}))
     assert path.read_bytes() == DATA
