@@ -71,6 +71,9 @@ def _gather(workspace: Workspace, certificate: Logged, *, leaves: bool) -> tuple
                 manifests[model.tensor_root] = _manifest(workspace, model.tensor_root)
                 if leaves:
                     trees[tree.root] = vault.leaves(tree.root)
+                if (start := chain.start_of(logged.statement.predicate)) is not None:
+                    earlier = workspace.find(start)
+                    needed[earlier.index] = earlier
             case Unlearning(post=model, requests=requests):
                 manifests[model.tensor_root] = _manifest(workspace, model.tensor_root)
                 for digest in requests:

@@ -16,6 +16,9 @@ from certify.keyring import CLOCK_SKEW
 from certify.statement import Circuit, Model, Request, Statement, Training, Tree, Unlearning
 from certify.times import format_time, parse_time
 
+CHAIN, START = "exclusion-chain/v1", "start"
+"""A recipe, and its parameter that names an earlier training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -28,11 +31,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What belongs together: the training, the unlearnings that led to the case, and the requests that they answer."""
+    """What belongs together: the training, the unlearnings that led to the case, and the requests that they answer.
+
+    ``start`` is the earlier training from whose weights the training went on, where it says so.
+    """
 
     training: Link
     unlearnings: tuple[Link, ...]
     requests: tuple[Link, ...]
+    start: Link | None = None
 
     def until_answered(self, request: Link) -> list[Link]:
         """The certificates up to the one that answers a request of the chain."""
@@ -89,7 +96,8 @@ def build(links: Sequence[Link]) -> Chain:
             if request in requests:
                 raise ChainError(f"the request at entry {request.index} is answered twice")
             requests.append(request)
-    used = {link.digest for link in (*lineage, *requests)}
+    start = _start(lineage[0], by_digest)
+    used = {link.digest for link in (*lineage, *requests, *([start] if start else []))}
     evidence = heads[0].statement.predicate.evidence if isinstance(heads[0].statement.predicate, Unlearning) else None
     for link in links:
         circuit = link.statement.predicate
@@ -99,7 +107,24 @@ def build(links: Sequence[Link]) -> Chain:
             raise ChainError(
                 f"the {link.statement.kind} statement at entry {link.index} has nothing to do with the case"
             )
-    return Chain(lineage[0], tuple(lineage[1:]), tuple(requests))
+    return Chain(lineage[0], tuple(lineage[1:]), tuple(requests), start)
+
+
+def start_of(training: Training) -> str | None:
+    """The digest of the training from whose weights this one went on."""
+    start = training.recipe.parameters.get(START)
+    return start if isinstance(start, str) and training.recipe.name == CHAIN else None
+
+
+def _start(training: Link, by_digest: Mapping[str, Link]) -> Link | None:
+    assert isinstance(training.statement.predicate, Training)
+    digest = start_of(training.statement.predicate)
+    if digest is None:
+        return None
+    found = by_digest.get(digest)
+    if found is None or not isinstance(found.statement.predicate, Training):
+        raise ChainError(f"the training at entry {training.index} went on from {digest[:16]}, which is no training in the bundle")
+    return found
 
 
 def check_order(chain: Chain, witnessed: datetime | None) -> None:
@@ -109,6 +134,8 @@ def check_order(chain: Chain, witnessed: datetime | None) -> None:
     training = before.statement.predicate
     assert isinstance(training, Training)
     trained = parse_time(training.run.finished)
+    if chain.start is not None and chain.start.index >= before.index:
+        raise OrderError(f"the training at entry {before.index} goes on from entry {chain.start.index}, which came later")
     for link in chain.unlearnings:
         certificate = link.statement.predicate
         assert isinstance(certificate, Unlearning)

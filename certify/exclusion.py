@@ -44,6 +44,7 @@ class Exclusion:
     records: int
     established: tuple[str, ...]
     limits: tuple[str, ...]
+    grade: str = "exclusion proven"
     radius: float | None = None
 
 
@@ -364,7 +365,7 @@ def _check_members(bundle: Bundle, chain: Chain, evidence: Evidence | None) -> N
     """Nothing rides along unchecked."""
     stated = [
         link.statement.predicate.zk
-        for link in (chain.training, *chain.requests)
+        for link in (chain.training, *chain.requests, *([chain.start] if chain.start else []))
         if isinstance(link.statement.predicate, Training | Request)
     ]
     if evidence is not None:

@@ -75,20 +75,22 @@ def fit(
     target: str = "target",
     objective: Objective | Sgd | None = None,
     encoding: Encoding | None = None,
+    start: Logged | None = None,
     development: bool = False,
     progress: Progress = silent,
 ) -> Provable:
     """Fit the optimum over all records, or a network by SGD, commit to the records and log ``training/v1``.
 
     ``data``: id to record, or a sequence of records: objects with a column ``target``, or lists of numbers, the target last.
-    ``development``: do without the ceremony's reference string where there is none. Raises DatasetError, SrsError.
+    ``start``: an earlier training of the same network to go on from, for SGD alone. ``development``: do without the ceremony's reference string where there is none. Raises DatasetError, SrsError.
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     objective = objective or Objective()
     if isinstance(objective, Sgd):
-        return fit_sgd(
-            workspace, data, target=target, sgd=objective, encoding=encoding, development=development, progress=progress
-        )
+        options: dict[str, Any] = {"encoding": encoding, "start": start, "development": development, "progress": progress}
+        return fit_sgd(workspace, data, target=target, sgd=objective, **options)
+    if start is not None:
+        raise WorkspaceError("expected no training to start from: an optimum is the same from everywhere")
     records = records_of(data)
     started = now()
     _, string = committed.reference_string(objective.logrows, development=development)

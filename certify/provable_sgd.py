@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from certify import committed
+from certify.chain import START
 from certify.certificate import forgotten_by, log_training, log_unlearning
 from certify.committed import Made
 from certify.encoding import encoding_for, outputs_of, row_of
@@ -40,7 +41,7 @@ from certify.state_dict import digest_state_dict
 from certify.statement import Method, Parameters, Training
 from certify.times import now
 from certify.workspace import Logged, Workspace
-from certify.zk import BATCHES, STATES, Commitments, Committed, Encoding, Evidence
+from certify.zk import BATCHES, STATES, WEIGHTS, Commitments, Committed, Encoding, Evidence
 from circuits import chain, commitment, description, initial, srs
 from circuits.chain_problem import ChainProblem, Network
 from circuits.engine import Engine, Job, local
@@ -87,10 +88,15 @@ def fit_sgd(
     target: str,
     sgd: Sgd,
     encoding: Encoding | None = None,
+    start: Logged | None = None,
     development: bool = False,
     progress: Progress = silent,
 ) -> Provable:
-    """Train, commit to the batches and log ``training/v1``. Raises DatasetError unless the records fill their batches."""
+    """Train, commit to the batches and to the weights, and log ``training/v1``. Raises DatasetError unless the records fill
+    their batches.
+
+    ``start``: an earlier training of the same network, from whose weights this one goes on instead of the seed's: a slice of SISA.
+    """
     records = records_of(data)
     started = now()
     _, string = committed.reference_string(sgd.logrows, development=development)
@@ -108,22 +114,26 @@ def fit_sgd(
             f"expected as many batches as there are steps in a proof, {problem.steps}, got {len(batches)}"
         )
     progress("fitting", 0)
-    states = chain.train(problem, batches, initial.weights(sgd.seed, problem), steps=sgd.steps)
+    first = initial.weights(sgd.seed, problem) if start is None else _flat(problem, _earlier(workspace, start, problem)[1])
+    states = chain.train(problem, batches, first, steps=sgd.steps)
     progress("committing to the data", 0)
     made = committed.commit(BATCHES, problem.batch_layout, batches, string)
-    committed.keep(workspace, made)
+    ended = committed.commit(WEIGHTS, problem.state_layout, [problem.matrix(states[-1])], string)
+    for part in (made, ended):
+        committed.keep(workspace, part)
     digest = workspace.attachments.put("srs", srs.reduced(string))
     state = released(problem, states[-1])
+    origin: Parameters = {SEED: sgd.seed} if start is None else {START: start.digest}
     parameters: Parameters = {name: value for name, value in asdict(problem).items() if name not in ("forgotten",)}
     logged = log_training(
         workspace,
         made_now(
             digest_state_dict(state),
-            Method(problem.statement, {**parameters, SEED: sgd.seed, STEPS: sgd.steps}),
+            Method(problem.statement, {**parameters, **origin, STEPS: sgd.steps}),
             started,
         ),
         records,
-        zk=Commitments(sgd.logrows, digest, [made.stated], encoding),
+        zk=Commitments(sgd.logrows, digest, [made.stated, ended.stated], encoding),
     )
     return Provable(logged, state, score(problem, state, rows))
 
@@ -146,12 +156,16 @@ def forget_sgd(
     path, string = committed.reference_string_of(training.zk)
 
     journal = f"chain/{trained.digest}/{sha256(''.join(part.points for part in stated).encode()).hexdigest()[:32]}"
-    made = _states(workspace, journal, problem, seed, steps, batches, forgotten, string, progress)
+    began = _earlier(workspace, workspace.find(seed.digest), problem) if isinstance(seed, From) else None
+    first = began[1] if began else initial.salted(str(seed), problem)
+    made = _states(workspace, journal, problem, first, steps, batches, forgotten, string, progress)
     groups = list(chain.plan(problem, steps))
     if not workspace.vault.note(journal)["proofs"]:
         committed.spend(workspace, data, -(-steps // len(batches)))
         for part in stated:
             committed.spend(workspace, part, len(groups))
+        if began:
+            committed.spend(workspace, began[0], 1)
     circuits = {group.problem.steps: description.build(group.problem) for group in groups}
     proofs, keys = _proofs(workspace, journal, groups, circuits, batches, made, forgotten, path, engine, progress)
 
@@ -168,11 +182,10 @@ def forget_sgd(
         Commitments(problem.logrows, training.zk.srs, [made.stated]),
         proofs,
         [part.to_bytes().hex() for _, part in sorted(open_places(last, places, string).items())],
-        seed,
-        [open_known(column, string).to_bytes().hex() for column in commitment.split(made.values[0], problem.logrows)],
+        None if began else str(seed),
+        [] if began else [open_known(part, string).to_bytes().hex() for part in commitment.split(first, problem.logrows)],
     )
-    flat = [value for row in layout.matrix(last) for value in row][: problem.size]
-    state = released(problem, flat)
+    state = released(problem, _flat(problem, last))
     done = made_now(digest_state_dict(state), Method(problem.statement, {STEPS: steps}), started)
     logged = log_unlearning(
         workspace, done, pre=manifest_of(workspace, parent), requests=asked, parent=parent, evidence=evidence
@@ -183,17 +196,42 @@ def forget_sgd(
     return Provable(logged, state)
 
 
-def problem_of(training: Training, forgotten: Sequence[int]) -> tuple[ChainProblem, str, int]:
-    """The problem of leaving out so many records of each request, the seed, and the number of steps. Raises WorkspaceError."""
+@dataclass(frozen=True, slots=True)
+class From:
+    """First weights are those of an earlier training, by its digest."""
+
+    digest: str
+
+
+def problem_of(training: Training, forgotten: Sequence[int]) -> tuple[ChainProblem, str | From, int]:
+    """The problem of leaving out so many records of each request, the seed or what else the first weights are from, and the
+    number of steps. Raises WorkspaceError.
+    """
     stated = dict(training.recipe.parameters)
-    seed, steps = stated.pop(SEED, None), stated.pop(STEPS, None)
+    seed, steps, start = stated.pop(SEED, None), stated.pop(STEPS, None), stated.pop(START, None)
+    begin = From(start) if isinstance(start, str) else seed
     try:
         found = description.parse(training.recipe.name, {**stated, "forgotten": list(forgotten)})
     except ProverError as error:
         raise WorkspaceError(f"the training was not made for proofs of a chain: {error}") from error
-    if not isinstance(found, ChainProblem) or not isinstance(seed, str) or type(steps) is not int or steps < 1:
+    if not isinstance(found, ChainProblem) or not isinstance(begin, str | From) or type(steps) is not int or steps < 1:
         raise WorkspaceError("the training states no seed and number of steps, or is of another kind")
-    return found, seed, steps
+    return found, begin, steps
+
+
+def _earlier(workspace: Workspace, start: Logged, problem: ChainProblem) -> tuple[Committed, list[int]]:
+    """The commitment to the weights that an earlier training ended with, and the salted values behind it."""
+    training = start.statement.predicate
+    stated = training.zk.find(WEIGHTS) if isinstance(training, Training) and training.zk is not None else None
+    layout = problem.state_layout
+    if stated is None or (stated.rows, stated.columns, stated.proofs) != (layout.rows, layout.columns, layout.proofs):
+        raise WorkspaceError(f"entry {start.index} committed to no weights of such a network: expected a training by SGD")
+    return stated, committed.recall(workspace, stated)[0]
+
+
+def _flat(problem: ChainProblem, salted: Sequence[int]) -> list[int]:
+    """All parameters in the salted values of a state."""
+    return [value for row in problem.state_layout.matrix(salted) for value in row][: problem.size]
 
 
 def released(problem: ChainProblem, flat: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -246,7 +284,7 @@ def _states(
     workspace: Workspace,
     journal: str,
     problem: ChainProblem,
-    seed: str,
+    first: Sequence[int],
     steps: int,
     batches: Sequence[Sequence[int]],
     forgotten: Sequence[Sequence[int]],
@@ -264,8 +302,8 @@ def _states(
     gone = [
         part.matrix(values) for part, values in zip(problem.layouts[2 * problem.steps + 1 :], forgotten, strict=True)
     ]
-    states = chain.train(problem, rows, initial.weights(seed, problem), steps=steps, forgotten=gone)
-    values = [initial.salted(seed, problem), *(layout.salted(problem.matrix(state)) for state in states[1:])]
+    states = chain.train(problem, rows, _flat(problem, first), steps=steps, forgotten=gone)
+    values = [list(first), *(layout.salted(problem.matrix(state)) for state in states[1:])]
     made = committed.made_of(STATES, layout, values, b"".join(b"".join(commitment.commit(v, string)) for v in values))
     committed.keep(workspace, made)
     workspace.vault.put_note(journal, {"states": made.stated.points, "proofs": {}, "keys": {}})

@@ -56,6 +56,8 @@ TITLES = {
 
 GRADES = {
     "attested": "the operator says so, signed, logged, and cannot take it back",
+    "step proven": "a zero-knowledge proof shows that the weights follow from earlier ones by the stated steps, without every record "
+    "near a forgotten one; not that the earlier ones had not seen it",
     "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less "
     "every record near a forgotten one",
 }
@@ -178,7 +180,7 @@ def _verify(
     matches = _matches(chain, bundle, given, exclusion)  # (9)
     passed(*matches)
 
-    grade = "exclusion proven" if exclusion is not None and not exclusion.development else "attested"  # (10)
+    grade = exclusion.grade if exclusion is not None and not exclusion.development else "attested"  # (10)
     passed(f"{grade}: {GRADES[grade]}")
     case = chain.case
     certificate = case.statement.predicate

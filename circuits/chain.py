@@ -63,14 +63,17 @@ def train(
     batches: rows of features and targets, without salt; forgotten: rows of features, a list for each request, none to leave
     nobody out. Raises ProverError where numbers grow beyond what float64 holds exactly.
     """
+    if not batches or steps < 0:
+        raise ProverError(f"expected a batch at least and 0 steps or more, got {len(batches)} and {steps}")
     module = MaskedSgd(problem)
     rows = [torch.tensor(batch, dtype=torch.float64) for batch in batches]
     gone = [torch.tensor(part, dtype=torch.float64) for part in forgotten]
     weights = torch.tensor(start, dtype=torch.float64)
     states = [list(start)]
     for step in range(steps):
-        weights = module.step(rows[step % len(rows)], weights, gone)
-        if not torch.isfinite(weights).all() or weights.abs().max() * problem.unit >= EXACT:
-            raise ProverError(f"expected weights that stay small, step {step} made them too large: a smaller rate will do")
+        batch = rows[step % len(rows)]
+        if not module.bound(batch, weights) < EXACT:  # nor where it is not a number
+            raise ProverError(f"expected numbers that stay small, those of step {step} are too large: a smaller rate will do")
+        weights = module.step(batch, weights, gone)
         states.append([int(value) for value in weights.tolist()])
     return states

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from circuits.bn254 import R
 from circuits.errors import ProverError
 from circuits.fixed_point import FixedPoint
 from circuits.layout import Layout
@@ -71,12 +72,24 @@ class ChainProblem:
             raise ProverError(f"expected tau to be 0 at least, got {self.tau}")
         if not 2 <= self.legs <= 3:
             raise ProverError(f"expected 2 or 3 legs, got {self.legs}")
+        if 2 * self.largest >= R:  # what wraps around could be rounded to anything
+            raise ProverError(f"expected numbers that the field holds, got up to {self.largest.bit_length()} bits")
 
     @property
     def unit(self) -> int:
         """What a gradient is divided by. A number from 0 to below it is just what the circuit's digits can hold."""
         base = self.fixed_point.base
         return base * base * (base if self.legs == 3 else 1)
+
+    @property
+    def largest(self) -> int:
+        """No number in the circuit is beyond it: inputs and what is compared lie within ±unit, or have no witness."""
+        unit, lift = self.unit, self.scale_x * self.scale_w
+        z = (self.hidden or self.features) * unit**2 + lift * unit
+        r = z + lift * (self.scale_w if self.hidden else 1) * unit
+        slope = self.outputs * r * unit if self.hidden else r
+        gradient = self.batch * max(slope, r) * max(unit, lift)
+        return self.rate * gradient + 3 * unit**2 + 4 * self.features * unit**2
 
     @property
     def square(self) -> int:

@@ -11,7 +11,7 @@ beginning of the next. A gap, a swap or a repeat is a proof about other commitme
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuits import initial, zk_verifier
 from circuits.chain_problem import ChainProblem
@@ -43,8 +43,8 @@ def verify_chain(
 ) -> list[int]:
     """Records that count in each step, once every step is proven. Raises ZkProofError.
 
-    ``circuits``: accepted ones, of which each has another number of steps, and all else is the same. The first proofs are of the
-    largest number, the last one of what is left.
+    ``circuits``: accepted ones, each of another number of steps and otherwise the same. The first proofs are of the largest
+    number, the last one of what is left.
     """
     by_steps = {circuit.problem.steps: circuit for circuit in circuits}
     steps = len(states) - 1
@@ -53,9 +53,7 @@ def verify_chain(
     kept: list[int] = []
     for number, proof in enumerate(proofs):
         first = number * most
-        circuit = by_steps.get(min(most, steps - first))
-        if circuit is None:
-            raise ZkProofError(f"expected a circuit of {min(most, steps - first)} steps for proof {number}, got none")
+        circuit = by_steps[min(most, steps - first)]
         count = circuit.problem.steps
         expected = [
             *(batches[step % len(batches)] for step in range(first, first + count)),
@@ -83,13 +81,15 @@ def _check_circuits(
 ) -> None:
     if not circuits or len(by_steps) != len(circuits) or len(circuits) > 2:
         raise ZkProofError(f"expected one circuit, or two of different numbers of steps, got {len(circuits)}")
+    if len({replace(circuit.problem, steps=1) for circuit in circuits}) != 1:
+        raise ZkProofError("expected circuits that differ in their number of steps alone, got ones that differ in more")
     most = max(by_steps)
     if steps < 1 or proofs != -(-steps // most):
         raise ZkProofError(f"expected {-(-steps // most)} proofs of {steps} steps, {most} each, got {proofs}")
     if most > batches:
         raise ZkProofError(f"expected no more steps in a proof than the {batches} batches, got {most}")
-    needed = {most, *([steps % most] if steps % most else [])}
-    if set(by_steps) - needed and steps > most:
+    needed = {min(most, steps - first) for first in range(0, steps, most)}
+    if set(by_steps) != needed:
         raise ZkProofError(f"expected circuits of {sorted(needed)} steps, got {sorted(by_steps)}")
 
 
@@ -115,7 +115,7 @@ def verify_start(
     *,
     allow_development: bool = False,
 ) -> None:
-    """That a chain begins with the weights that a public seed gives. Raises CommitmentError."""
+    """That a chain begins with the weights that a public seed gives. Raises CommitmentError, ZkProofError."""
     columns = split(initial.salted(seed, problem), problem.logrows)
     if not len(columns) == len(points) == len(openings):
         raise ZkProofError(f"expected {len(columns)} columns of first weights, got {len(points)} and {len(openings)}")

@@ -96,3 +96,10 @@ class MaskedSgd(nn.Module):
         m = mask(x, forgotten, self.tau) if forgotten else torch.ones(len(x), 1, dtype=x.dtype)
         wanted = (self.rate * self.gradient(x, y, m, w)).to(torch.int64) - p.unit // 2
         return w + torch.div(-wanted, p.unit, rounding_mode="floor")  # w - ceil(wanted / unit)
+
+    def bound(self, batch: Tensor, w: Tensor) -> float:
+        """No number in :meth:`step` is larger, nor a sum on the way to one. batch: (b, d + o), w: (P,), float64"""
+        p = self.problem
+        x, y = batch[:, : p.features].abs(), -batch[:, p.features :].abs()  # so that nothing cancels out
+        total = self.rate * self.gradient(x, y, torch.ones(len(x), 1, dtype=x.dtype), w.abs())
+        return float((2 * p.unit * w.abs() + total + p.unit).max())
