@@ -123,7 +123,9 @@ def _start(training: Link, by_digest: Mapping[str, Link]) -> Link | None:
         return None
     found = by_digest.get(digest)
     if found is None or not isinstance(found.statement.predicate, Training):
-        raise ChainError(f"the training at entry {training.index} went on from {digest[:16]}, which is no training in the bundle")
+        raise ChainError(
+            f"the training at entry {training.index} went on from {digest[:16]}, which is no training in the bundle"
+        )
     return found
 
 
@@ -135,7 +137,9 @@ def check_order(chain: Chain, witnessed: datetime | None) -> None:
     assert isinstance(training, Training)
     trained = parse_time(training.run.finished)
     if chain.start is not None and chain.start.index >= before.index:
-        raise OrderError(f"the training at entry {before.index} goes on from entry {chain.start.index}, which came later")
+        raise OrderError(
+            f"the training at entry {before.index} goes on from entry {chain.start.index}, which came later"
+        )
     for link in chain.unlearnings:
         certificate = link.statement.predicate
         assert isinstance(certificate, Unlearning)

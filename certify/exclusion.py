@@ -199,9 +199,19 @@ def _optimum(case: Case, development: bool) -> Exclusion:
         limits=(
             f"Weights within that radius of the optimum could differ by about {room:.0f} bits in all: room for a "
             f"message of an operator that wants to hide one.",
+            *_table_limits(problem),
         ),
         radius=away,
     )
+
+
+def _table_limits(problem: Problem) -> list[str]:
+    if not problem.table_scale:
+        return []
+    steps = f"2^-{problem.table_scale}"
+    return [
+        f"The logistic objective is one whose sigmoid goes in steps of {steps}: the optimum is that objective's own."
+    ]
 
 
 def _chain(case: Case, development: bool) -> Exclusion:

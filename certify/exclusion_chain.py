@@ -26,7 +26,9 @@ def verify(case: Case, development: bool) -> Exclusion:
     problem = max((circuit.problem for circuit in circuits), key=lambda problem: problem.steps)
     seed, steps = _stated(case, problem)
     if (seed is None) != (case.chain.start is not None):
-        raise ProofRefusedError("expected a training that states the seed of its first weights, or the training they are from")
+        raise ProofRefusedError(
+            "expected a training that states the seed of its first weights, or the training they are from"
+        )
     batches = case.training.dataset.count // problem.batch
     if case.training.dataset.count % problem.batch:
         raise ProofRefusedError(
@@ -100,7 +102,9 @@ def _check_start(case: Case, first: Points, problem: ChainProblem) -> None:
     assert start is not None and isinstance(start.statement.predicate, Training)
     [expected] = points_of(start.statement.predicate.zk, WEIGHTS, problem.state_layout, case)
     if tuple(first) != expected:
-        raise ProofRefusedError(f"expected a chain that starts from the weights committed to at entry {start.index}, another came")
+        raise ProofRefusedError(
+            f"expected a chain that starts from the weights committed to at entry {start.index}, another came"
+        )
     if case.evidence.start:
         raise ProofRefusedError("expected evidence without openings of first weights, which were committed to before")
 
@@ -116,8 +120,8 @@ def _start_limits(case: Case) -> list[str]:
     if case.chain.start is None:
         return []
     return [
-        f"The chain starts from weights that were committed to at entry {case.chain.start.index}, before the data were that it is "
-        f"about: that they had not seen the record is the operator's word, and the log's order."
+        f"The chain starts from weights that were committed to at entry {case.chain.start.index}, before the data that it is "
+        f"about were: that they had not seen the record is the operator's word, and the log's order."
     ]
 
 

@@ -34,14 +34,16 @@ from certify.proof_task import (
     silent,
     training_of,
 )
-from certify.provable_sgd import Sgd, fit_sgd, forget_sgd, is_sgd
+from certify.provable_sgd import Sgd, fit_sgd, forget_sgd, is_sgd, problem_of_sgd
 from certify.records import records_of
 from certify.state_dict import digest_state_dict
-from certify.statement import Method, Parameters, Training
+from certify.statement import Method, Training
+from certify.statement import Parameters as Stated
 from certify.times import now
 from certify.workspace import Logged, Workspace
 from certify.zk import RECORDS, WEIGHTS, Commitments, Committed, Encoding, Evidence
 from circuits import description, optimum, prover, srs
+from circuits.description import Parameters
 from circuits.engine import Engine, Job, local
 from circuits.errors import ProverError
 from circuits.opening import open_places
@@ -82,12 +84,18 @@ def fit(
     """Fit the optimum over all records, or a network by SGD, commit to the records and log ``training/v1``.
 
     ``data``: id to record, or a sequence of records: objects with a column ``target``, or lists of numbers, the target last.
-    ``start``: an earlier training of the same network to go on from, for SGD alone. ``development``: do without the ceremony's reference string where there is none. Raises DatasetError, SrsError.
+    ``start``: an earlier training of the same network to go on from, for SGD alone. ``development``: do without the
+    ceremony's reference string where there is none. Raises DatasetError, SrsError.
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     objective = objective or Objective()
     if isinstance(objective, Sgd):
-        options: dict[str, Any] = {"encoding": encoding, "start": start, "development": development, "progress": progress}
+        options: dict[str, Any] = {
+            "encoding": encoding,
+            "start": start,
+            "development": development,
+            "progress": progress,
+        }
         return fit_sgd(workspace, data, target=target, sgd=objective, **options)
     if start is not None:
         raise WorkspaceError("expected no training to start from: an optimum is the same from everywhere")
@@ -112,7 +120,7 @@ def fit(
     committed.keep(workspace, made)
     digest = workspace.attachments.put("srs", srs.reduced(string))
     state = _state(problem, weights)
-    parameters: Parameters = {name: value for name, value in asdict(problem).items() if name != "forgotten"}
+    parameters: Stated = {name: value for name, value in asdict(problem).items() if name != "forgotten"}
     logged = log_training(
         workspace,
         made_now(digest_state_dict(state), Method(problem.statement, parameters), started),
@@ -186,13 +194,16 @@ def forget(
     return Provable(logged, state)
 
 
-def problem_for(ledger: Workspace | str | Path, requests: Sequence[Logged | str | int]) -> Problem:
-    """What :func:`forget` would prove: nothing is done. Raises WorkspaceError."""
+def problem_for(ledger: Workspace | str | Path, requests: Sequence[Logged | str | int]) -> tuple[Parameters, int]:
+    """What :func:`forget` would prove, and how many proofs that takes: nothing is done. Raises WorkspaceError."""
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
-    return _task(workspace, requests).problem
+    asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
+    if is_sgd(workspace, asked):
+        return problem_of_sgd(workspace, asked)
+    return _task(workspace, asked).problem, 1
 
 
-def plan(problem: Problem) -> prover.Circuit:
+def plan(problem: Parameters) -> prover.Circuit:
     """The circuit of a problem, ready to be estimated and proven."""
     return description.build(problem)
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from certify import committed
-from certify.chain import START
 from certify.certificate import forgotten_by, log_training, log_unlearning
+from certify.chain import START
 from certify.committed import Made
 from certify.encoding import encoding_for, outputs_of, row_of
 from certify.errors import DatasetError, WorkspaceError
@@ -114,7 +114,9 @@ def fit_sgd(
             f"expected as many batches as there are steps in a proof, {problem.steps}, got {len(batches)}"
         )
     progress("fitting", 0)
-    first = initial.weights(sgd.seed, problem) if start is None else _flat(problem, _earlier(workspace, start, problem)[1])
+    first = (
+        initial.weights(sgd.seed, problem) if start is None else _flat(problem, _earlier(workspace, start, problem)[1])
+    )
     states = chain.train(problem, batches, first, steps=sgd.steps)
     progress("committing to the data", 0)
     made = committed.commit(BATCHES, problem.batch_layout, batches, string)
@@ -183,7 +185,9 @@ def forget_sgd(
         proofs,
         [part.to_bytes().hex() for _, part in sorted(open_places(last, places, string).items())],
         None if began else str(seed),
-        [] if began else [open_known(part, string).to_bytes().hex() for part in commitment.split(first, problem.logrows)],
+        []
+        if began
+        else [open_known(part, string).to_bytes().hex() for part in commitment.split(first, problem.logrows)],
     )
     state = released(problem, _flat(problem, last))
     done = made_now(digest_state_dict(state), Method(problem.statement, {STEPS: steps}), started)
@@ -194,6 +198,16 @@ def forget_sgd(
         workspace.accept_circuit(files.description)
     workspace.vault.drop_note(journal)
     return Provable(logged, state)
+
+
+def problem_of_sgd(workspace: Workspace, asked: Sequence[Logged]) -> tuple[ChainProblem, int]:
+    """What :func:`forget_sgd` would prove, and in how many proofs."""
+    trained = training_of(workspace, asked)
+    training = trained.statement.predicate
+    assert isinstance(training, Training)
+    stated = [forgotten_in(logged) for logged in [*answered(workspace, latest(workspace, trained)), *asked]]
+    problem, _, steps = problem_of(training, [part.rows for part in stated])
+    return problem, -(-steps // problem.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +239,9 @@ def _earlier(workspace: Workspace, start: Logged, problem: ChainProblem) -> tupl
     stated = training.zk.find(WEIGHTS) if isinstance(training, Training) and training.zk is not None else None
     layout = problem.state_layout
     if stated is None or (stated.rows, stated.columns, stated.proofs) != (layout.rows, layout.columns, layout.proofs):
-        raise WorkspaceError(f"entry {start.index} committed to no weights of such a network: expected a training by SGD")
+        raise WorkspaceError(
+            f"entry {start.index} committed to no weights of such a network: expected a training by SGD"
+        )
     return stated, committed.recall(workspace, stated)[0]
 
 

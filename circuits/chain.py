@@ -68,12 +68,19 @@ def train(
     module = MaskedSgd(problem)
     rows = [torch.tensor(batch, dtype=torch.float64) for batch in batches]
     gone = [torch.tensor(part, dtype=torch.float64) for part in forgotten]
+    longest = max(float(part[:, : problem.features].square().sum(dim=1).max()) for part in [*rows, *gone])
+    if not 4 * longest < problem.unit:  # twice the length, squared
+        raise ProverError(
+            f"expected features whose squared distances are below {problem.unit}, got up to {4 * longest:.3g}"
+        )
     weights = torch.tensor(start, dtype=torch.float64)
     states = [list(start)]
     for step in range(steps):
         batch = rows[step % len(rows)]
         if not module.bound(batch, weights) < EXACT:  # nor where it is not a number
-            raise ProverError(f"expected numbers that stay small, those of step {step} are too large: a smaller rate will do")
+            raise ProverError(
+                f"expected numbers that stay small, those of step {step} are too large: a smaller rate will do"
+            )
         weights = module.step(batch, weights, gone)
         states.append([int(value) for value in weights.tolist()])
     return states

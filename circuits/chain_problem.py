@@ -63,7 +63,9 @@ class ChainProblem:
             if getattr(self, name) < 1:
                 raise ProverError(f"expected {name} to be 1 at least, got {getattr(self, name)}")
         if (self.hidden > 0) != (self.network == "relu") or self.hidden < 0:
-            raise ProverError(f"expected hidden units for relu and none for linear, got {self.hidden} for {self.network}")
+            raise ProverError(
+                f"expected hidden units for relu and none for linear, got {self.hidden} for {self.network}"
+            )
         if not 1 <= self.steps <= MAX_STEPS:
             raise ProverError(f"expected 1 to {MAX_STEPS} steps in a proof, got {self.steps}")
         if not self.forgotten or min(self.forgotten) < 1:

@@ -100,7 +100,9 @@ def _kept(values: Sequence[int], problem: ChainProblem, first: int) -> list[int]
     deficits, kept = values[: problem.steps], list(values[problem.steps :])
     for step, deficit in enumerate(deficits, first):
         if deficit:
-            raise ZkProofError(f"expected the weights after step {step} to be what SGD makes of those before, they are not")
+            raise ZkProofError(
+                f"expected the weights after step {step} to be what SGD makes of those before, they are not"
+            )
     if any(not 0 <= count <= problem.batch for count in kept):
         raise ZkProofError(f"expected counts from 0 to {problem.batch}, got {kept}")
     return kept

@@ -36,7 +36,9 @@ def salted(seed: str, problem: ChainProblem) -> list[int]:
     """The committed values of these weights: the matrix of :attr:`ChainProblem.state_layout` with public salt."""
     layout = problem.state_layout
     draws = _integers(seed, "salt", 1 << SALT_BITS)
-    values = [value for row in problem.matrix(weights(seed, problem)) for value in row]
+    values: list[int] = []
+    for row in problem.matrix(weights(seed, problem)):
+        values += [*row, *(next(draws) for _ in range(layout.salt_columns))]
     return values + [next(draws) for _ in range(layout.count - len(values))]
 
 

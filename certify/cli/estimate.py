@@ -18,6 +18,7 @@ from certify.cli.output import bad, dim, duration, emit, fields, size, stages, s
 
 if TYPE_CHECKING:
     from certify.provable import Objective
+    from circuits.description import Parameters
     from circuits.estimate import Estimate
     from circuits.problem import Problem
 
@@ -26,8 +27,8 @@ LARGEST, SUM = 10, 10.0
 MAX_NUMBERS = 1_000_000
 
 
-def of_requests(ledger: Path, requests: tuple[str, ...]) -> "Problem":
-    """What proving for these requests would be about."""
+def of_requests(ledger: Path, requests: tuple[str, ...]) -> "tuple[Parameters, int]":
+    """What proving for these requests would be about, and how many proofs it takes."""
     from certify import provable
     from certify.workspace import Workspace
 
@@ -56,9 +57,10 @@ def without_data(shape: Mapping[str, int | None], given: Mapping[str, Any]) -> "
     )
 
 
-def show(problem: "Problem", as_json: bool, *, assumed: bool) -> None:
-    """Build the circuit, and print what it would take."""
+def show(problem: "Parameters", proofs: int, as_json: bool, *, assumed: bool) -> None:
+    """Build the circuit, and print what so many proofs by it would take."""
     from certify import provable
+    from circuits.description import describe
     from circuits.estimate import available_memory
 
     with stages(STAGES) as progress:
@@ -69,37 +71,45 @@ def show(problem: "Problem", as_json: bool, *, assumed: bool) -> None:
     string = _string(problem.logrows)
     value = {
         "statement": problem.statement,
-        "loss": problem.loss,
-        "rows": problem.rows,
-        "features": problem.features,
-        "outputs": problem.outputs,
-        "forgotten": list(problem.forgotten),
-        "logrows": problem.logrows,
+        **describe(problem),
+        "proofs": proofs,
         "cells": found.cells,
         "setupSeconds": round(found.setup_seconds, 1),
-        "proveSeconds": round(found.seconds, 1),
+        "proveSeconds": round(found.seconds * proofs, 1),
         "memory": found.memory,
         "availableMemory": available,
         "fits": fits,
-        "proofBytes": found.proof_size,
+        "proofBytes": found.proof_size * proofs,
         "referenceString": str(string) if string else None,
     }
     there = "" if available is None else f"  {dim(f'of {size(available)} available')}"
-    forgotten = f"{sum(problem.forgotten)} to forget"
+    each = f", {proofs} of them" if proofs > 1 else ""
     emit(
         as_json,
         value,
-        f"{strong(problem.statement)}  {problem.loss}, {problem.rows:,} records of {problem.features} features, {forgotten}",
+        f"{strong(problem.statement)}  {_what(problem)}, {sum(problem.forgotten)} to forget",
         *fields(
             ("cells", f"{found.cells:,}, at logrows {problem.logrows}"),
             ("keys", f"{duration(found.setup_seconds)}  {dim('once for each circuit')}"),
-            ("proof", f"{duration(found.seconds)}  {dim('on two cores; up to three times that on a busy machine')}"),
+            (
+                "proving",
+                f"{duration(found.seconds * proofs)}  {dim('on two cores; up to three times that on a busy machine')}",
+            ),
             ("memory", f"{size(found.memory)}{there}{'' if fits else '  ' + bad('does not fit')}"),
-            ("size", f"{size(found.proof_size)}  {dim('of the zk proof')}"),
+            ("size", f"{size(found.proof_size * proofs)}  {dim(f'of the zk proof{each}')}"),
             ("reference string", _described(string) or f"{bad('missing')}: certify srs fetch {problem.logrows}"),
         ),
         *([dim(f"assumed: scaled numbers within {LARGEST}, weights that add up to {SUM:g}")] if assumed else []),
     )
+
+
+def _what(problem: "Parameters") -> str:
+    from circuits.problem import Problem
+
+    if isinstance(problem, Problem):
+        return f"{problem.loss}, {problem.rows:,} records of {problem.features} features"
+    layers = [problem.features, *([problem.hidden] if problem.hidden else []), problem.outputs]
+    return f"{'-'.join(map(str, layers))}, {problem.steps} steps on {problem.batch} records in each proof"
 
 
 def _string(logrows: int) -> Path | None:

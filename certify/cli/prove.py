@@ -10,6 +10,7 @@
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +26,8 @@ from certify.statement import Training, Unlearning
 if TYPE_CHECKING:
     import torch
 
+    from certify.provable import Objective
+    from certify.provable_sgd import Sgd
     from certify.workspace import Workspace
     from circuits.engine import Engine
 
@@ -52,12 +55,35 @@ def _write(output: Path, weights: "Mapping[str, torch.Tensor]") -> None:
     write_file(output, save(dict(weights)))
 
 
+def _model(objective: Mapping[str, Any], network: Mapping[str, Any]) -> "Objective | Sgd":
+    """What the options describe. Raises click's UsageError for a mixture."""
+    from certify.provable import Objective
+    from certify.provable_sgd import Sgd
+
+    given = {name: value for name, value in network.items() if value is not None}
+    if not given:
+        return Objective(**objective)
+    if "hidden" not in given:
+        raise click.UsageError(f"--{next(iter(given))} is of a network: give --hidden as well")
+    usual = asdict(Objective())
+    for name in ("loss", "penalty", "scale_x", "scale_w"):
+        if objective[name] != usual[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is of a linear model, --hidden of a network")
+    return Sgd(**given, tau=objective["tau"], logrows=objective["logrows"], passes=objective["proofs"])
+
+
 @click.command()
 @ledger_option
 @click.option("--data", type=FILE, required=True, help="The training records: .csv with a header, or .jsonl.")
 @click.option("--target", metavar="COLUMN", required=True, help="Column to predict; all others are the features.")
 @id_column_option
 @objective_options()
+@click.option("--hidden", type=click.IntRange(0), help="A network instead: units of its hidden layer, or 0 for none.")
+@click.option("--batch", type=click.IntRange(1), help="… records in a batch, which the data must fill.  [default: 32]")
+@click.option(
+    "--steps", type=click.IntRange(1), help="… steps of SGD, each proven when something is forgotten.  [default: 20]"
+)
+@click.option("--seed", help="… public text that its first weights are made from.")
 @click.option("--output", "-o", type=OUTPUT, default=Path("model.safetensors"), show_default=True)
 @click.option("--development-srs", is_flag=True, help="Do with a reference string that proofs can be forged with.")
 @json_option
@@ -67,6 +93,10 @@ def fit(
     data: Path,
     target: str,
     id_column: str | None,
+    hidden: int | None,
+    batch: int | None,
+    steps: int | None,
+    seed: str | None,
     output: Path,
     development_srs: bool,
     as_json: bool,
@@ -80,9 +110,12 @@ def fit(
     The records are committed to here, with salt. Do so before anybody asks to be forgotten: requests can be answered with
     a proof only for records that are in the log already.
 
+    With --hidden it is a small network, trained by SGD from public first weights; then every step is proven.
+
     \b
     Examples:
         certify fit --data patients.csv --target diagnosis
+        certify fit --data digits.csv --target digit --hidden 16 --steps 24
         certify fit --data houses.csv --target price --loss ridge --penalty 10 -o prices.safetensors
     """
     _room_for(output)
@@ -98,7 +131,7 @@ def fit(
                 workspace,
                 records,
                 target=target,
-                objective=provable.Objective(**objective),
+                objective=_model(objective, {"hidden": hidden, "batch": batch, "steps": steps, "seed": seed}),
                 development=development_srs,
                 progress=progress,
             )
@@ -196,8 +229,10 @@ def prove(
             raise click.UsageError("an estimate is of a --request, or of --rows and --features")
         from certify.cli import estimate as estimates
 
-        problem = estimates.of_requests(ledger, requests) if requests else estimates.without_data(shape, given)
-        estimates.show(problem, as_json, assumed=not requests)
+        problem, proofs = (
+            estimates.of_requests(ledger, requests) if requests else (estimates.without_data(shape, given), 1)
+        )
+        estimates.show(problem, proofs, as_json, assumed=not requests)
         return
     if not requests:
         raise click.UsageError("Missing option '--request' / '-r'.")
