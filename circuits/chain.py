@@ -36,7 +36,7 @@ class Group:
     def inputs(
         self, batches: Sequence[Values], states: Sequence[Values], forgotten: Sequence[Values]
     ) -> tuple[tuple[int, ...], ...]:
-        """The circuit's inputs from salted values: all batches, all states from before the first step on, all that is forgotten."""
+        """The circuit's inputs from salted values: all batches, all states from before its first step on, all requests'."""
         taken = [batches[place] for place in self.batches(len(batches))]
         return tuple(map(tuple, [*taken, *states[self.first : self.first + self.problem.steps + 1], *forgotten]))
 

@@ -69,4 +69,6 @@ def build(parameters: Parameters) -> "Circuit":
 
     home, name = _MODULES[type(parameters)]
     module = getattr(import_module(home), name)(parameters)
-    return prover.compile(export.to_onnx(module, [layout.shape for layout in parameters.layouts]), parameters.fixed_point)
+    return prover.compile(
+        export.to_onnx(module, [layout.shape for layout in parameters.layouts]), parameters.fixed_point
+    )

@@ -4,7 +4,7 @@ Time and memory grow with the cells that a circuit fills (``total_assignments``,
 hardly with logrows, since EZKL goes on in further columns where rows run out. The line is fitted to 40x5 and 569x30 at
 logrows 11, on two cores::
 
-    seconds = 0.8 + 65e-6 cells        bytes = 0.33e9 + 2.8e3 cells
+    seconds = 0.8 + 65e-6 cells        bytes = 0.05e9 + 3.35e3 cells
 
 A slower or a busier machine takes up to three times the seconds; the memory is the same. A zk proof is as long as its
 columns of 2**logrows - 6 rows are many, counted in pairs of EZKL's inner columns::
@@ -26,7 +26,7 @@ from circuits.commitment import usable_rows
 
 SECONDS = (0.8, 65e-6)
 SETUP_SECONDS = (0.6, 55e-6)
-MEMORY = (0.33e9, 2.8e3)
+MEMORY = (0.05e9, 3.35e3)
 PROOF = (1450, 2307)
 TABLES = 2
 TABLE_SECONDS, TABLE_MEMORY, TABLE_PROOF = 0.1, 0.35, 540

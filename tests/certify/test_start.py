@@ -34,7 +34,9 @@ def slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workspace, 
     return workspace, early, late, request
 
 
-def test_the_chain_starts_where_the_earlier_training_ended(slices: tuple[Workspace, Provable, Provable, Logged]) -> None:
+def test_the_chain_starts_where_the_earlier_training_ended(
+    slices: tuple[Workspace, Provable, Provable, Logged],
+) -> None:
     workspace, early, late, request = slices
     forgot = forget(workspace, [request])
     bundle = case.collect(workspace, forgot.logged)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from circuits import chain, initial
-from circuits.errors import ProverError, ZkProofError
-from circuits.opening import open_known
 from circuits.chain_verifier import verify_start
 from circuits.commitment import split
+from circuits.errors import ProverError, ZkProofError
+from circuits.opening import open_known
 from tests.chain_proofs import SEED, batches_for, check, commit, flat, honest, problem, record, srs_1, string
 
 
@@ -80,7 +80,7 @@ def test_training_learns() -> None:
 )
 def test_numbers_that_float64_would_round_are_refused(changes: dict[str, object], start: int) -> None:
     p = problem(**changes)
-    with pytest.raises(ProverError, match="those of step . are too large: a smaller rate will do"):
+    with pytest.raises(ProverError, match=r"those of step . are too large: a smaller rate will do"):
         chain.train(p, batches_for(p), [start] * p.size, steps=9)
 
 

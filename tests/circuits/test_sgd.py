@@ -1,4 +1,4 @@
-"""A step against autograd, against the equation in Python integers, in ONNX Runtime and in the circuit; rounding has one answer."""
+"""A step against autograd, the equation in Python integers, ONNX Runtime and the circuit; rounding has one answer."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -171,6 +171,15 @@ def test_other_weights_have_a_deficit(place: int) -> None:
             batch = torch.cat([batch[:2], batch[3:]])  # without who is forgotten
             before, after = (tensor[: p.state_layout.rows, :32].reshape(-1)[: p.size].double() for tensor in moved[1:3])
             assert v_of(p, before, after, batch).max() >= p.unit == p.fixed_point.base**p.fixed_point.legs
+
+
+def test_weights_of_several_kzg_columns() -> None:
+    """Salt stands between them: the circuit cuts it off, that of the public first weights as well."""
+    p = problem(hidden=300)
+    assert p.state_layout.points == 2 and p.state_layout.salt_columns
+    batches = batches_for(p)
+    made = make(p, batches, [record(batches, p)], steps=1)
+    assert run_torch(MaskedSgd(p), tensors(p, made)) == (0, 5)
 
 
 def test_the_circuit_says_the_same() -> None:
