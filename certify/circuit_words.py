@@ -74,6 +74,7 @@ def _chain(problem: ChainProblem) -> Lines:
     layers = [problem.features, *([problem.hidden] if problem.hidden else []), problem.outputs]
     shape = " → ".join(map(str, layers))
     kind = f"one hidden layer of ReLU, {shape}" if problem.hidden else f"linear, {shape}"
+    loss = "the logistic loss" if problem.network == "logistic" else "the squared error"
     steps = f"{problem.steps} step{'s' if problem.steps > 1 else ''} of SGD"
     return [
         (
@@ -82,7 +83,7 @@ def _chain(problem: ChainProblem) -> Lines:
             "forgotten one left out; proofs in a row, each from where the last one ended, lead from public first weights to the "
             "certificate's",
         ),
-        ("network", f"{kind}, by the squared error"),
+        ("network", f"{kind}, by {loss}"),
         ("training", f"batches of {problem.batch} records, learning rate {problem.learning_rate:.3g}"),
         *_forgotten(problem),
         (

@@ -42,12 +42,12 @@ from certify.statement import Parameters as Stated
 from certify.times import now
 from certify.workspace import Logged, Workspace
 from certify.zk import RECORDS, WEIGHTS, Commitments, Committed, Encoding, Evidence
-from circuits import description, optimum, prover, srs
+from circuits import description, optimum, prover, srs, table
 from circuits.description import Parameters
 from circuits.engine import Engine, Job, local
 from circuits.errors import ProverError
 from circuits.opening import open_places
-from circuits.problem import Loss, Problem, bits_of, finest_table
+from circuits.problem import Loss, Problem, bits_of
 
 FAR = 1 << 20
 """A record that no other is near."""
@@ -286,7 +286,7 @@ def problem_of_size(
     forgotten: tuple[int, ...] = (1,),
 ) -> Problem:
     """The problem of records that nobody has yet. largest: of |X|; total: Σ|w|, the largest of an output. Raises ProverError."""
-    table_scale = finest_table(objective.logrows) if objective.loss == "logistic" else 0
+    table_scale = table.finest(objective.logrows) if objective.loss == "logistic" else 0
     finest = (1 << 2 * table_scale) // objective.scale_x if table_scale else objective.scale_w
     sizes: dict[str, Any] = {
         "rows": rows,

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -42,7 +42,7 @@ from certify.statement import Base, Method, Parameters, Training
 from certify.times import now
 from certify.workspace import Logged, Workspace
 from certify.zk import BATCHES, STATES, WEIGHTS, Commitments, Committed, Encoding, Evidence
-from circuits import chain, commitment, description, initial, srs
+from circuits import chain, commitment, description, initial, srs, table
 from circuits.chain_problem import ChainProblem, Network
 from circuits.engine import Engine, Job, local
 from circuits.errors import ProverError
@@ -51,12 +51,14 @@ from circuits.prover import Circuit
 
 SEED, STEPS = "seed", "chain_steps"
 """Parameters of a recipe besides those of the problem."""
+CONSTANT_BITS = 24
+"""Of a constant in a circuit, see :func:`circuits.export.constant`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sgd:
-    """Plain SGD on ½‖z − y‖², labels −1 and 1: no ``hidden`` units make a linear model. ``rate`` is a whole number and sets the
-    learning rate along with the scales, see :attr:`circuits.chain_problem.ChainProblem.learning_rate`.
+    """Plain SGD, labels −1 and 1: no ``hidden`` units make a linear model. The loss is ½‖z − y‖² (``squared``) or, of a linear
+    model, ``logistic``. ``learning_rate`` is of the mean over a batch, and rounded to what integers can express.
 
     ``tau``: the squared distance (of encoded features) within which records are left out along with a forgotten one.
     ``together``: steps in one proof. ``passes``: how often each batch may be proven about, over all certificates.
@@ -66,13 +68,14 @@ class Sgd:
     batch: int = 32
     steps: int = 20
     seed: str = "unlearning-ledger"
-    rate: int = 1
+    learning_rate: float = 0.25
     tau: float = 0.01
     scale_x: int = 16
     scale_w: int = 512
     logrows: int = 11
     together: int = 1
     passes: int = 8
+    loss: Literal["squared", "logistic"] = "squared"
 
 
 def is_sgd(workspace: Workspace, requests: Sequence[Logged]) -> bool:
@@ -280,9 +283,11 @@ def score(problem: ChainProblem, state: Mapping[str, torch.Tensor], rows: Sequen
 
 
 def _problem(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
-    network: Network = "relu" if sgd.hidden else "linear"
+    if sgd.hidden and sgd.loss == "logistic":
+        raise DatasetError(f"expected no hidden units for a logistic loss, got {sgd.hidden}")
+    network: Network = "relu" if sgd.hidden else "logistic" if sgd.loss == "logistic" else "linear"
     outputs = outputs_of(encoding)
-    return ChainProblem(
+    problem = ChainProblem(
         network,
         features=columns - outputs,
         hidden=sgd.hidden,
@@ -292,12 +297,24 @@ def _problem(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
         forgotten=(1,),
         scale_x=sgd.scale_x,
         scale_w=sgd.scale_w,
-        rate=sgd.rate,
+        rate=1,
         tau=int(sgd.tau * sgd.scale_x**2),
-        legs=3 if sgd.logrows <= 11 else 2,
         logrows=sgd.logrows,
         record_proofs=sgd.passes,
+        table_scale=table.finest(sgd.logrows) if network == "logistic" else 0,
     )
+    return replace(problem, rate=_rate(problem, sgd.learning_rate))
+
+
+def _rate(problem: ChainProblem, learning_rate: float) -> int:
+    """The integer that makes nearly this learning rate, with as many bits as a circuit's constant may have."""
+    exact = learning_rate / problem.learning_rate
+    if not 1 <= round(exact) < 1 << 60:
+        raise DatasetError(
+            f"expected a learning rate of {problem.learning_rate:.2g} at least for these scales, got {learning_rate:g}"
+        )
+    unit = 1 << max(0, round(exact).bit_length() - CONSTANT_BITS)
+    return round(exact / unit) * unit
 
 
 def _check_salt(sgd: Sgd, problem: ChainProblem, batches: int) -> None:

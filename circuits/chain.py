@@ -77,7 +77,8 @@ def train(
     states = [list(start)]
     for step in range(steps):
         batch = rows[step % len(rows)]
-        if not module.bound(batch, weights) < EXACT:  # nor where it is not a number
+        small = module.bound(batch, weights) < EXACT and module.taken_apart(batch, weights) < problem.unit
+        if not small:  # nor where they are not numbers
             raise ProverError(
                 f"expected numbers that stay small, those of step {step} are too large: a smaller rate will do"
             )

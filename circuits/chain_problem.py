@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from circuits import table
 from circuits.bn254 import R
 from circuits.errors import ProverError
 from circuits.fixed_point import FixedPoint
 from circuits.layout import Layout
 
-Network = Literal["linear", "relu"]
-NETWORKS: tuple[Network, ...] = ("linear", "relu")
+Network = Literal["linear", "logistic", "relu"]
+NETWORKS: tuple[Network, ...] = ("linear", "logistic", "relu")
 WIDTH = 32
 """Weights are committed to as a matrix of this many columns."""
 MAX_STEPS = 64
@@ -33,9 +34,11 @@ class ChainProblem:
     """``steps`` steps of SGD in one proof: x = X/scale_x, y = Y, w = W/scale_w, and tau, a squared distance, in units of
     1/scale_x².
 
-    ``linear`` is xW + b, ``relu`` has ``hidden`` units in between; the loss is ½‖z − y‖². ``rate`` sets the learning rate, see
-    :attr:`learning_rate`. ``forgotten``: rows of each committed tensor of forgotten records, one tensor a request. The proofs are
-    how many the salt of a commitment outlasts. Raises ProverError for what cannot be.
+    ``linear`` is xW + b, ``relu`` has ``hidden`` units in between; their loss is ½‖z − y‖². ``logistic`` is linear too, its loss
+    Σ ln(1 + exp(−yz)) for labels −1 and 1, by a table of the sigmoid: ``table_scale`` is as in :mod:`circuits.table`, 0 for the
+    others. ``rate`` sets the learning rate, see :attr:`learning_rate`. ``forgotten``: rows of each committed tensor of forgotten
+    records, one tensor a request. The proofs are how many the salt of a commitment outlasts. Raises ProverError for what cannot
+    be.
     """
 
     statement: ClassVar[str] = "exclusion-chain/v1"
@@ -51,10 +54,10 @@ class ChainProblem:
     scale_w: int
     rate: int
     tau: int
-    legs: int = 3
     logrows: int = 11
     record_proofs: int = 8
     forgotten_proofs: int = 64
+    table_scale: int = 0
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -64,7 +67,7 @@ class ChainProblem:
                 raise ProverError(f"expected {name} to be 1 at least, got {getattr(self, name)}")
         if (self.hidden > 0) != (self.network == "relu") or self.hidden < 0:
             raise ProverError(
-                f"expected hidden units for relu and none for linear, got {self.hidden} for {self.network}"
+                f"expected hidden units for relu and none for the others, got {self.hidden} for {self.network}"
             )
         if not 1 <= self.steps <= MAX_STEPS:
             raise ProverError(f"expected 1 to {MAX_STEPS} steps in a proof, got {self.steps}")
@@ -72,16 +75,31 @@ class ChainProblem:
             raise ProverError(f"expected one forgotten record at least in each tensor, got {self.forgotten}")
         if self.tau < 0:
             raise ProverError(f"expected tau to be 0 at least, got {self.tau}")
-        if not 2 <= self.legs <= 3:
-            raise ProverError(f"expected 2 or 3 legs, got {self.legs}")
+        if self.network == "logistic":
+            table.check(self.table_scale, self.scale_x * self.scale_w, self.logrows)
+        elif self.table_scale:
+            raise ProverError(f"expected no table for {self.network}, got one of scale {self.table_scale}")
         if 2 * self.largest >= R:  # what wraps around could be rounded to anything
             raise ProverError(f"expected numbers that the field holds, got up to {self.largest.bit_length()} bits")
 
     @property
+    def legs(self) -> int:
+        """Digits of what the circuit takes apart: 30 bits of salt are to fit, and float64 is to hold ``unit`` times a step."""
+        return 3 if self.logrows <= 15 else 2
+
+    @property
     def unit(self) -> int:
         """What a gradient is divided by. A number from 0 to below it is just what the circuit's digits can hold."""
-        base = self.fixed_point.base
-        return base * base * (base if self.legs == 3 else 1)
+        return int(self.fixed_point.base**self.legs)
+
+    @property
+    def division(self) -> int:
+        """Bits that a margin loses before it goes into the table."""
+        return table.division(self.table_scale, self.scale_x * self.scale_w)
+
+    @property
+    def table_limit(self) -> int:
+        return table.limit(self.table_scale) if self.table_scale else 1
 
     @property
     def largest(self) -> int:
@@ -94,14 +112,21 @@ class ChainProblem:
         return self.rate * gradient + 3 * unit**2 + 4 * self.features * unit**2
 
     @property
-    def square(self) -> int:
-        """Units of a gradient times a weight's: scale_x², and scale_w² for each further layer."""
-        return self.scale_x**2 * (self.scale_w**2 if self.hidden else 1)
+    def gradient_scale(self) -> int:
+        """A gradient summed over a batch comes in units of 1/gradient_scale."""
+        if self.network == "logistic":
+            return self.scale_x << self.table_scale
+        return self.scale_x**2 * self.scale_w * (self.scale_w**2 if self.hidden else 1)
 
     @property
     def learning_rate(self) -> float:
         """η of w − η ∇, ∇ the mean over all rows of a batch, those that are left out counted as zero."""
-        return self.batch * self.rate * self.square / self.unit
+        return self.batch * self.rate * self.gradient_scale / (self.unit * self.scale_w)
+
+    @property
+    def output_scales(self) -> tuple[int, ...]:
+        """The module's outputs times 2 to the power of these are the public integers: a deficit, then a count for each step."""
+        return (self.table_scale,) * self.steps + (0,) * self.steps
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -137,7 +162,14 @@ class ChainProblem:
 
     @property
     def fixed_point(self) -> FixedPoint:
-        return FixedPoint(self.logrows, (1 << self.logrows) - 8, self.legs)
+        return FixedPoint(
+            self.logrows,
+            (1 << self.logrows) - 8,
+            self.legs,
+            columns=3 if self.table_scale else 2,
+            param_scale=self.table_scale,
+            table=self.table_limit,
+        )
 
     @property
     def batch_layout(self) -> Layout:

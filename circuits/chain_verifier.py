@@ -69,6 +69,7 @@ def verify_chain(
                 commitments=expected,
                 accepted={zk_verifier.sha256(circuit.vk)},
                 accepted_srs=accepted_srs,
+                param_scale=circuit.problem.table_scale,
             )
         except ZkProofError as error:
             raise ZkProofError(f"steps {first} to {first + count - 1}: {error}") from error

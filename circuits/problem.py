@@ -9,11 +9,11 @@
 No torch: a verifier reads public values by it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from circuits import table
 from circuits.commitment import SALT_BITS
 from circuits.errors import ProverError
 from circuits.fixed_point import FixedPoint, fixed_point
@@ -21,8 +21,6 @@ from circuits.layout import Layout
 
 Loss = Literal["ridge", "squared-hinge", "logistic"]
 LOSSES: tuple[Loss, ...] = ("ridge", "squared-hinge", "logistic")
-
-MAX_TABLE_SCALE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +71,17 @@ class Problem:
         if self.loss != "logistic" and self.table_scale:
             raise ProverError(f"expected no table for a {self.loss}, got one of scale {self.table_scale}")
         if self.loss == "logistic":
-            self._check_table()
-
-    def _check_table(self) -> None:
-        most = min(self.logrows - 1, MAX_TABLE_SCALE)
-        if not 1 <= self.table_scale <= most:
-            raise ProverError(f"expected a table_scale from 1 to {most} for a logistic loss, got {self.table_scale}")
-        unit, lowest = self.scale_x * self.scale_w, 2 << self.table_scale
-        highest = lowest << (self.table_scale - 1)  # beyond, EZKL would divide what it rounded down, either way
-        if unit & (unit - 1) or not lowest <= unit <= highest:
-            raise ProverError(
-                f"expected scale_x times scale_w to be a power of two from {lowest} to {highest} for a table_scale of "
-                f"{self.table_scale}, got {unit}"
-            )
+            table.check(self.table_scale, self.scale_x * self.scale_w, self.logrows)
 
     @property
     def division(self) -> int:
         """Bits that a margin loses before it goes into the table."""
-        return (self.scale_x * self.scale_w).bit_length() - 1 - self.table_scale
+        return table.division(self.table_scale, self.scale_x * self.scale_w)
 
     @property
     def table_limit(self) -> int:
         """The largest argument of the table: its value, and that of all beyond, is 1 once it is rounded."""
-        return _limit(self.table_scale) if self.table_scale else 1
+        return table.limit(self.table_scale) if self.table_scale else 1
 
     @property
     def output_scales(self) -> tuple[int, int]:
@@ -115,8 +101,13 @@ class Problem:
     def fixed_point(self) -> FixedPoint:
         if self.loss != "logistic":
             return fixed_point(1 << self.bits, self.logrows)
-        table = {"param_scale": self.table_scale, "table": self.table_limit, "division": self.division}
-        return fixed_point(1 << self.bits, self.logrows, **table)
+        return fixed_point(
+            1 << self.bits,
+            self.logrows,
+            param_scale=self.table_scale,
+            table=self.table_limit,
+            division=self.division,
+        )
 
     @property
     def layouts(self) -> list[Layout]:
@@ -126,20 +117,6 @@ class Problem:
             Layout(self.features, self.outputs, self.logrows),
             *(Layout(count, self.features, self.logrows, self.forgotten_proofs) for count in self.forgotten),
         ]
-
-
-def _limit(table_scale: int) -> int:
-    return math.ceil(math.log((2 << table_scale) - 1) * (1 << table_scale))
-
-
-def finest_table(logrows: int) -> int:
-    """The largest table_scale whose table fits one column: a second one takes twice the time and memory. 10 for 14 and 15."""
-    fitting = [
-        scale for scale in range(1, min(logrows - 1, MAX_TABLE_SCALE) + 1) if 2 * _limit(scale) < (1 << logrows) - 8
-    ]
-    if not fitting:
-        raise ProverError(f"expected logrows that a table of the sigmoid fits, got {logrows}")
-    return fitting[-1]
 
 
 def bits_of(

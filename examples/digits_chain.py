@@ -67,7 +67,7 @@ def main(folder: Path, size: str = "full") -> None:
         16, Column("digit"), columns=[Column(name, MIDDLE, 16) for name in pixels], classes=list("0123456789")
     )
     ledger = certify.Workspace(Path("ledger"))
-    sgd = Sgd(hidden=hidden, batch=batch, steps=STEPS, rate=2 if quick else 1)
+    sgd = Sgd(hidden=hidden, batch=batch, steps=STEPS)
     fitted = certify.fit(
         ledger, learnt, target="digit", objective=sgd, encoding=encoding, development=not genuine, progress=progress
     )

@@ -52,6 +52,8 @@ def problem(**changes: Any) -> ChainProblem:
     }
     if changes.get("network") == "linear":
         fields |= {"hidden": 0, "scale_w": 4096, "rate": 1 << 12}
+    if changes.get("network") == "logistic":
+        fields |= {"hidden": 0, "scale_w": 512, "rate": 1 << 25, "table_scale": 7}
     return ChainProblem(**(fields | changes))
 
 
@@ -59,10 +61,12 @@ def batches_for(p: ChainProblem, count: int = 3, *, seed: int = 0) -> list[Rows]
     """Features of about 1 and one target of 1: ``count`` batches. A near-duplicate of the forgotten record is in each."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(-2 * p.scale_x, 2 * p.scale_x + 1, (count, p.batch, p.features), generator=generator)
-    y = torch.randint(0, p.outputs, (count, p.batch), generator=generator)
+    y = torch.randint(0, max(2, p.outputs), (count, p.batch), generator=generator)
     for batch in range(1, count):
         x[batch, batch] = x[0, GONE] + torch.tensor([1, -1, *[0] * (p.features - 2)])
-    found: list[Rows] = torch.cat([x, torch.nn.functional.one_hot(y, p.outputs)], 2).tolist()
+    one_hot = torch.nn.functional.one_hot(y, max(2, p.outputs))[..., : p.outputs]
+    labels = 2 * one_hot - 1 if p.network == "logistic" else one_hot
+    found: list[Rows] = torch.cat([x, labels], 2).tolist()
     return found
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from certify.cli.objective import STAGES, objective_options
+from certify.cli.objective import STAGES, Number, objective_options
 from certify.cli.options import FILE, OUTPUT, id_column_option, json_option, ledger_option, needs_zk
 from certify.cli.output import dim, duration, emit, fields, forgeable, good, size, stages
 from certify.errors import InputError
@@ -64,8 +64,12 @@ def _model(objective: Mapping[str, Any], network: Mapping[str, Any]) -> "Objecti
     if not given:
         return Objective(**objective)
     if "hidden" not in given:
-        raise click.UsageError(f"--{next(iter(given))} is of a network: give --hidden as well")
+        raise click.UsageError(f"--{next(iter(given)).replace('_', '-')} is of a network: give --hidden as well")
     usual = asdict(Objective())
+    if objective["loss"] == "logistic":
+        if given["hidden"]:
+            raise click.UsageError("--loss logistic is of a network without a hidden layer: --hidden 0")
+        usual["loss"] = given["loss"] = "logistic"
     for name in ("loss", "penalty", "scale_x", "scale_w"):
         if objective[name] != usual[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is of a linear model, --hidden of a network")
@@ -84,6 +88,7 @@ def _model(objective: Mapping[str, Any], network: Mapping[str, Any]) -> "Objecti
     "--steps", type=click.IntRange(1), help="… steps of SGD, each proven when something is forgotten.  [default: 20]"
 )
 @click.option("--seed", help="… public text that its first weights are made from.")
+@click.option("--learning-rate", type=Number(0, min_open=True), help="… of its mean gradient.  [default: 0.25]")
 @click.option("--output", "-o", type=OUTPUT, default=Path("model.safetensors"), show_default=True)
 @click.option("--development-srs", is_flag=True, help="Do with a reference string that proofs can be forged with.")
 @json_option
@@ -97,6 +102,7 @@ def fit(
     batch: int | None,
     steps: int | None,
     seed: str | None,
+    learning_rate: float | None,
     output: Path,
     development_srs: bool,
     as_json: bool,
@@ -110,7 +116,8 @@ def fit(
     The records are committed to here, with salt. Do so before anybody asks to be forgotten: requests can be answered with
     a proof only for records that are in the log already.
 
-    With --hidden it is a small network, trained by SGD from public first weights; then every step is proven.
+    With --hidden it is a small network, trained by SGD from public first weights; then every step is proven. Its loss is the
+    squared error or, with --hidden 0 --loss logistic, the logistic one.
 
     \b
     Examples:
@@ -123,6 +130,7 @@ def fit(
     from certify.records import read_records
     from certify.workspace import Workspace
 
+    network = {"hidden": hidden, "batch": batch, "steps": steps, "seed": seed, "learning_rate": learning_rate}
     records = dict(read_records(data, id_column))
     with Workspace(ledger) as workspace:
         _unlock(workspace)
@@ -131,7 +139,7 @@ def fit(
                 workspace,
                 records,
                 target=target,
-                objective=_model(objective, {"hidden": hidden, "batch": batch, "steps": steps, "seed": seed}),
+                objective=_model(objective, network),
                 development=development_srs,
                 progress=progress,
             )

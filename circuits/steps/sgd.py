@@ -9,7 +9,9 @@ rounding is unique, and nobody chooses anything. The gradient is written out, as
     A = X W1ᵀ + b1      H = max(0, A)      Z = H W2ᵀ + b2      R = m ∘ (Z − Y)
     ∂W2 = Rᵀ H          ∂b2 = Σ R          ∂A = (R W2) ∘ (A > 0)             ∂W1 = ∂Aᵀ X      ∂b1 = Σ ∂A
 
-Every quantity is an integer in units of its own, and ∂b is brought to those of ∂W.
+A linear model is the first line without its max. The logistic loss has R = m ∘ −Y s(−YZ), s the table of
+:mod:`circuits.sigmoid`, and everything that it is compared with in the table's units. Every quantity is an integer in units of
+its own, and ∂b is brought to those of ∂W.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from circuits.chain_problem import ChainProblem
 from circuits.exclusion import mask, without_salt
 from circuits.export import constant
+from circuits.sigmoid import arguments, table
 
 
 class MaskedSgd(nn.Module):
@@ -29,8 +32,11 @@ class MaskedSgd(nn.Module):
         super().__init__()
         self.problem = problem
         self.tau = constant(problem.tau)
-        self.unit = constant(problem.unit)
         self.rate = constant(problem.rate)
+        self.grain = 2.0**-problem.table_scale  # of a gradient, where a table gives its values
+        base = problem.fixed_point.base
+        self.base, self.half = constant(base) * self.grain, constant(base // 2) * self.grain
+        self.above = constant(base ** (problem.legs - 1))  # unit = base · above, which float32 may not hold
         self.lift = constant(problem.scale_x * problem.scale_w * (problem.scale_w if problem.hidden else 1))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -43,7 +49,9 @@ class MaskedSgd(nn.Module):
         for batch, before, after in zip(batches, states, states[1:], strict=False):
             x, y = batch[:, : p.features], batch[:, p.features :]  # (b, d), (b, o)
             m = mask(x, f, self.tau)  # (b, 1)
-            v = self.unit * (before - after) - self.rate * self.gradient(x, y, m, before) + self.unit / 2  # (P,)
+            v = self.above * (self.base * (before - after) + self.half) - self.rate * self.gradient(
+                x, y, m, before
+            )  # (P,)
             deficits.append((torch.relu(v) - v).sum(dim=0, keepdim=True))  # (1,)
             kept.append(m.sum(dim=0))  # (1,)
         return *deficits, *kept
@@ -53,14 +61,20 @@ class MaskedSgd(nn.Module):
         return without_salt(state, self.problem.state_layout).reshape(-1)[: self.problem.size]
 
     def gradient(self, x: Tensor, y: Tensor, m: Tensor, w: Tensor) -> Tensor:
-        """G, flat, in units of 1/(square·scale_w). x: (b, d), y: (b, o), m: (b, 1), w: (P,) -> (P,)"""
+        """G times ``grain``, flat, in units of 1/gradient_scale. x: (b, d), y: (b, o), m: (b, 1), w: (P,) -> (P,)"""
         return self._relu(x, y, m, w) if self.problem.hidden else self._linear(x, y, m, w)
 
     def _linear(self, x: Tensor, y: Tensor, m: Tensor, w: Tensor) -> Tensor:
         weight, bias = self._tensors(w)  # (o, d), (o,)
         z = torch.einsum("bd,od->bo", x, weight) + self.problem.scale_x * bias  # (b, o)
-        r = m * (z - self.lift * y)  # (b, o)
+        r = m * (self._logistic(z, y) if self.problem.table_scale else z - self.lift * y)  # (b, o)
         return torch.cat([torch.einsum("bo,bd->od", r, x).reshape(-1), self.problem.scale_x * r.sum(dim=0)])
+
+    def _logistic(self, z: Tensor, y: Tensor) -> Tensor:
+        """The slope of ln(1 + exp(−yz)), a multiple of ``grain``. Both (b, o) -> (b, o)"""
+        p = self.problem
+        q = arguments(z, k=p.table_scale, d=p.division, limit=p.table_limit)  # (b, o)
+        return -y * table(-y * q, k=p.table_scale)  # (b, o)
 
     def _relu(self, x: Tensor, y: Tensor, m: Tensor, w: Tensor) -> Tensor:
         p = self.problem
@@ -94,12 +108,19 @@ class MaskedSgd(nn.Module):
         p = self.problem
         x, y = batch[:, : p.features], batch[:, p.features :]
         m = mask(x, forgotten, self.tau) if forgotten else torch.ones(len(x), 1, dtype=x.dtype)
-        wanted = (self.rate * self.gradient(x, y, m, w)).to(torch.int64) - p.unit // 2
+        wanted = (self.rate * self.gradient(x, y, m, w) / self.grain).to(torch.int64) - p.unit // 2
         return w + torch.div(-wanted, p.unit, rounding_mode="floor")  # w - ceil(wanted / unit)
 
     def bound(self, batch: Tensor, w: Tensor) -> float:
         """No number in :meth:`step` is larger, but for distances, nor a sum on the way to one. batch: (b, d + o), w: (P,)"""
         p = self.problem
         x, y = batch[:, : p.features].abs(), -batch[:, p.features :].abs()  # so that nothing cancels out
-        total = self.rate * self.gradient(x, y, torch.ones(len(x), 1, dtype=x.dtype), w.abs())
-        return float((2 * p.unit * w.abs() + total + p.unit).max())
+        total = self.rate * self.gradient(x, y, torch.ones(len(x), 1, dtype=x.dtype), w.abs()).abs() / self.grain
+        return float((total + p.unit).max())
+
+    def taken_apart(self, batch: Tensor, w: Tensor) -> float:
+        """No number that the circuit compares or looks up is larger, but for distances. Shapes as in :meth:`bound`"""
+        p = self.problem
+        weight, bias, *_ = self._tensors(w.abs())
+        z = torch.einsum("bd,hd->bh", batch[:, : p.features].abs(), weight) + p.scale_x * bias  # (b, h) or (b, o)
+        return float(z.max()) + (2 * p.table_limit << p.division if p.table_scale else 0)

@@ -1,5 +1,7 @@
 """What people are told that a circuit proves."""
 
+from dataclasses import replace
+
 import pytest
 
 from certify.circuit_words import explain
@@ -34,6 +36,7 @@ CHAIN = ChainProblem(
     rate=1,
     tau=64,
 )
+LOGISTIC = replace(CHAIN, network="logistic", hidden=0, outputs=1, table_scale=7)
 
 
 def described(parameters: description.Parameters, srs: str = CEREMONY[1]) -> CircuitDescription:
@@ -48,6 +51,7 @@ def described(parameters: description.Parameters, srs: str = CEREMONY[1]) -> Cir
         (OPTIMUM, "forgets", "what 2 requests name: 1 + 2 records"),
         (OPTIMUM, "left out", "each record within distance 0.5 of a forgotten one, in scaled features (tau 0.25)"),
         (CHAIN, "network", "one hidden layer of ReLU, 64 → 16 → 10, by the squared error"),
+        (LOGISTIC, "network", "linear, 64 → 1, by the logistic loss"),
         (CHAIN, "forgets", "what one request names: 1 record"),
         (CHAIN, "left out", "each record within distance 0.5 of a forgotten one, in scaled features (tau 0.25)"),
     ],

@@ -9,6 +9,7 @@ from certify import case, committed, provable
 from certify.errors import DatasetError
 from certify.proof_task import Provable
 from certify.provable_sgd import Sgd
+from certify.request import file_request
 from certify.state_dict import digest_state_dict
 from certify.statement import Training, Unlearning
 from certify.trust import Trust
@@ -16,8 +17,8 @@ from certify.verifier import Given, verify
 from certify.workspace import Workspace
 from certify.zk import STATES, Evidence
 from circuits import engine as engines
-from tests.chain_cases import SEED, Engine, ledger, people, trained
-from tests.exclusion_cases import ceremony, new_workspace
+from tests.chain_cases import FIRST, SEED, Engine, ledger, people, trained
+from tests.exclusion_cases import ceremony, new_workspace, seeded
 
 
 def evidence(made: Provable) -> Evidence:
@@ -103,6 +104,19 @@ def test_a_crash_before_the_first_proof_and_after_the_last() -> None:
         assert evidence(made).proofs == evidence(ledger().forgot[0]).proofs
 
 
+def test_a_logistic_model_is_forgotten_step_by_step() -> None:
+    with ceremony(), seeded("logistic"):
+        workspace = new_workspace()
+        sgd = Sgd(hidden=0, batch=6, steps=4, together=2, learning_rate=1.5, loss="logistic")
+        fitted = provable.fit(workspace, people(), objective=sgd)
+        training = fitted.logged.statement.predicate
+        assert isinstance(training, Training) and training.recipe.parameters["network"] == "logistic"
+        asked = file_request(workspace, {FIRST: people()[FIRST]}, ground="gdpr-17")
+        made = provable.forget(workspace, [asked], engine=Engine())
+        assert verified(workspace, made) == "exclusion proven"
+        assert any(not torch.equal(made.weights[name], fitted.weights[name]) for name in made.weights)
+
+
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -112,6 +126,8 @@ BAD = [
     (Sgd(hidden=3, batch=6, steps=3, together=3), "as many batches as there are steps in a proof, 3, got 2"),
     (Sgd(hidden=3, batch=12, steps=9, passes=8), "expected 9 passes at least"),
     (Sgd(hidden=3, batch=1, steps=65, passes=8), "expected 64 proofs at most, got 65"),
+    (Sgd(hidden=3, batch=6, loss="logistic"), "expected no hidden units for a logistic loss, got 3"),
+    (Sgd(hidden=3, batch=6, learning_rate=1e-4), "expected a learning rate of 0.04[0-9]* at least for these scales"),
 ]
 
 

@@ -1,5 +1,9 @@
 """A step against autograd, the equation in Python integers, ONNX Runtime and the circuit; rounding has one answer."""
 
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -8,14 +12,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuits import chain, description, initial
+from circuits import chain, child, description, initial, prover
 from circuits.chain_problem import MAX_STEPS, ChainProblem
-from circuits.errors import ProverError
+from circuits.errors import ProverError, ZkProofError
 from circuits.export import run_onnx, run_torch, to_onnx
 from circuits.steps.sgd import MaskedSgd
-from tests.chain_proofs import SEED, Chain, batches_for, honest, make, problem, record
+from circuits.zk_proof import felt
+from tests.chain_proofs import SEED, Chain, batches_for, check, honest, make, problem, record
 
-NETWORKS = [("relu", 2, (1,)), ("relu", 2, (2, 1)), ("relu", 1, (1,)), ("linear", 3, (1,)), ("linear", 1, (1, 1))]
+NETWORKS = [
+    ("relu", 2, (1,)),
+    ("relu", 2, (2, 1)),
+    ("relu", 1, (1,)),
+    ("linear", 3, (1,)),
+    ("linear", 1, (1, 1)),
+    ("logistic", 1, (2,)),
+    ("logistic", 3, (1, 1)),
+]
 
 
 def case(network: str, outputs: int, forgotten: tuple[int, ...], steps: int = 2) -> tuple[ChainProblem, Chain]:
@@ -61,6 +74,8 @@ def gradient_by_hand(
                 gb2[i] += sx * sw * r[i]
                 for j in range(h):
                     g2[i][j] += r[i] * active[j]
+        elif p.table_scale:
+            da = [-y[i] * entry(-y[i] * argument(a[i], p), p) for i in range(o)]
         else:
             da = [a[i] - sx * sw * y[i] for i in range(o)]
         for i in range(first):
@@ -69,6 +84,15 @@ def gradient_by_hand(
                 g1[i][j] += da[i] * x[j]
     found = [v for line in g1 for v in line] + gb1
     return (found + [v for line in g2 for v in line] + gb2 if h else found), kept
+
+
+def argument(z: int, p: ChainProblem) -> int:
+    return max(-p.table_limit, min(p.table_limit, (z + (1 << p.division >> 1)) >> p.division))
+
+
+def entry(q: int, p: ChainProblem) -> int:
+    """2^k σ(q/2^k), rounded."""
+    return math.floor((1 << p.table_scale) / (1 + math.exp(-q / (1 << p.table_scale))) + 0.5)
 
 
 def nearest(value: Fraction) -> int:
@@ -92,8 +116,9 @@ def test_a_step_is_the_equation_in_integers(network: str, outputs: int, forgotte
     values = (0, 0, *expected)
     inputs = tensors(p, made)
     module = MaskedSgd(p)
-    assert run_torch(module, inputs) == values
-    assert run_onnx(to_onnx(module, [layout.shape for layout in p.layouts]), inputs) == values
+    assert run_torch(module, inputs, p.output_scales) == values
+    if not p.table_scale:  # ONNX has a sigmoid in the place of a table; the circuit's is below
+        assert run_onnx(to_onnx(module, [layout.shape for layout in p.layouts]), inputs) == values
 
 
 @pytest.mark.parametrize(("network", "outputs"), [("relu", 2), ("relu", 1), ("linear", 3), ("linear", 1)])
@@ -118,11 +143,32 @@ def test_the_gradient_is_autograd_s(network: str, outputs: int) -> None:
     loss.backward()
     grads = dict(model.named_parameters())
     theirs = torch.cat([grads[name].grad.reshape(-1) for name in p.shapes])  # type: ignore[union-attr]
-    ours = MaskedSgd(p).gradient(batch[:, : p.features], y, m, flat) / (p.square * p.scale_w)
+    ours = MaskedSgd(p).gradient(batch[:, : p.features], y, m, flat) / p.gradient_scale
     assert (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max() and theirs.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("network", ["relu", "linear"])
+@pytest.mark.parametrize(("logrows", "table_scale", "scale_w"), [(11, 7, 512), (14, 10, 4096)])
+def test_the_logistic_gradient_is_autograd_s(logrows: int, table_scale: int, scale_w: int) -> None:
+    """Within what the table rounds off: its values by 2^-(k+1), its arguments by 2^-(k+1), and σ' is ¼ at most."""
+    p = problem(network="logistic", outputs=2, logrows=logrows, table_scale=table_scale, scale_w=scale_w)
+    batch = torch.tensor(batches_for(p)[0], dtype=torch.float64)
+    x, y = batch[:, : p.features] / p.scale_x, batch[:, p.features :]
+    flat = torch.tensor(initial.weights(SEED, p), dtype=torch.float64) + torch.arange(p.size)
+    m = torch.tensor([1.0, 1, 0, 1, 0, 1], dtype=torch.float64)[:, None]
+    weight = (flat[:8].reshape(2, 4) / scale_w).requires_grad_()
+    bias = (flat[8:] / scale_w).requires_grad_()
+    (torch.nn.functional.softplus(-y * (x @ weight.T + bias)) * m).sum().backward()
+    assert weight.grad is not None and bias.grad is not None
+    theirs = torch.cat([weight.grad.reshape(-1), bias.grad])
+    ours = MaskedSgd(p).gradient(batch[:, : p.features], y, m, flat) * 2.0**table_scale / p.gradient_scale
+    off = (2.0 ** -(table_scale + 1) + 2.0 ** -(table_scale + 3)) * (m * torch.cat([x, torch.ones(6, 1)], 1).abs()).sum(
+        0
+    )
+    limit = torch.cat([off[:4].repeat(2), off[4:].repeat(2)])
+    assert ((ours - theirs).abs() <= limit + 1e-12).all() and theirs.abs().max() > 10 * limit.max()
+
+
+@pytest.mark.parametrize("network", ["relu", "linear", "logistic"])
 def test_the_learning_rate_is_of_the_mean_over_a_batch(network: str) -> None:
     """torch's SGD with that learning rate is half a unit away, for each parameter."""
     p = problem(network=network)
@@ -130,7 +176,8 @@ def test_the_learning_rate_is_of_the_mean_over_a_batch(network: str) -> None:
     start = torch.tensor(initial.weights(SEED, p), dtype=torch.float64)
     x, y = batch[:, : p.features], batch[:, p.features :]
     kept = torch.ones(p.batch, 1, dtype=torch.float64)
-    total = MaskedSgd(p).gradient(x, y, kept, start) / (p.square * p.scale_w)  # autograd's, as above
+    module = MaskedSgd(p)
+    total = module.gradient(x, y, kept, start) / module.grain / p.gradient_scale  # autograd's, as above
     expected = start / p.scale_w - p.learning_rate * total / p.batch
     stepped = MaskedSgd(p).step(batch, start, []) / p.scale_w
     assert (stepped - expected).abs().max() <= 0.5 / p.scale_w + 1e-12
@@ -141,11 +188,11 @@ def v_of(p: ChainProblem, before: torch.Tensor, after: torch.Tensor, batch: torc
     """What the digits are to hold, without forgotten records."""
     x, y = batch[:, : p.features], batch[:, p.features :]
     g = MaskedSgd(p).gradient(x, y, torch.ones(len(x), 1, dtype=x.dtype), before)
-    return p.unit * (before - after) - p.rate * g + p.unit / 2
+    return p.unit * (before - after) - p.rate * g * 2**p.table_scale + p.unit / 2
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 2**31), network=st.sampled_from(["relu", "linear"]))
+@given(seed=st.integers(0, 2**31), network=st.sampled_from(["relu", "linear", "logistic"]))
 def test_what_is_rounded_off_fits_the_digits_and_nothing_else_does(seed: int, network: str) -> None:
     p = problem(network=network)
     [batch] = torch.tensor(batches_for(p, 1, seed=seed), dtype=torch.float64)
@@ -187,12 +234,50 @@ def test_the_circuit_says_the_same() -> None:
     assert [each.instances for each in made.groups] == [(0, 0, 5, 5), (0, 5)]
 
 
-@pytest.mark.parametrize("network", ["relu", "linear"])
-@pytest.mark.parametrize("logrows", [11, 14])
+def test_the_circuit_of_a_logistic_loss_says_the_same() -> None:
+    p = problem(network="logistic", outputs=1, steps=2)
+    batches = batches_for(p)
+    made = make(p, batches, [record(batches, p)], steps=2)
+    assert check(made) == [5, 5]
+    values = list(made.states[2])
+    values[p.state_layout.places(0)[3]] += 1
+    lie = replace(made, states=(*made.states[:2], tuple(values)))
+    with pytest.raises(ZkProofError, match="after step 1 to be what SGD makes"):
+        check(lie)
+
+
+def mocked(circuit: prover.Circuit, inputs: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The public integers of a witness that every constraint holds for, without keys."""
+    with child.folder() as work:
+        (work / "compiled").write_bytes(circuit.compiled)
+        (work / "input").write_text(json.dumps({"input_data": [[felt(v).hex() for v in values] for values in inputs]}))
+        calls = [
+            child.Call("gen_witness", {"model": "compiled", "data": "input", "output": "witness"}),
+            child.Call("mock", {"model": "compiled", "witness": "witness"}),
+        ]
+        child.run(calls, work, seconds=120, error=ProverError)
+        outputs = json.loads((work / "witness").read_bytes())["outputs"]
+    return tuple(int.from_bytes(bytes.fromhex(value), "little") for output in outputs for value in output)
+
+
+@pytest.mark.parametrize("logrows", [12, 13, 15])
+def test_circuits_of_other_logrows(logrows: int) -> None:
+    """Salts of 30 bits fit their digits, and the unit is a product where float32 does not hold it."""
+    p = problem(logrows=logrows, rate={12: 8, 13: 64, 15: 64}[logrows])
+    batches = batches_for(p)
+    made = make(p, batches, [record(batches, p)], steps=1)
+    assert made.states[0] != made.states[1]
+    [group] = chain.plan(p, 1)
+    values = mocked(description.build(p), group.inputs(made.batches, made.states, made.forgotten))
+    assert values == run_torch(MaskedSgd(p), tensors(p, made)) == (0, 5)
+
+
+@pytest.mark.parametrize("network", ["relu", "linear", "logistic"])
+@pytest.mark.parametrize("logrows", [11, 12, 14, 15, 16])
 def test_layouts_have_room_and_constants_are_exact(network: str, logrows: int) -> None:
     """Each constant of a circuit must be one that float32 holds; half a unit must be whole."""
     for steps in (1, 3):
-        p = problem(network=network, steps=steps, logrows=logrows, legs=3 if logrows == 11 else 2, forgotten=(2, 1))
+        p = problem(network=network, steps=steps, logrows=logrows, forgotten=(2, 1))
         MaskedSgd(p)
         assert p.unit % 2 == 0 and p.unit == p.fixed_point.base**p.legs
         assert len(p.layouts) == 2 * steps + 3
@@ -201,7 +286,7 @@ def test_layouts_have_room_and_constants_are_exact(network: str, logrows: int) -
         assert len(p.arranged({name: [0] * torch.Size(shape).numel() for name, shape in p.released.items()})[0]) == 32
 
 
-@pytest.mark.parametrize("network", ["relu", "linear"])
+@pytest.mark.parametrize("network", ["relu", "linear", "logistic"])
 def test_a_description_and_back(network: str) -> None:
     p = problem(network=network, steps=2, forgotten=(1, 3))
     told = description.describe(p)
@@ -211,24 +296,26 @@ def test_a_description_and_back(network: str) -> None:
             description.parse("exclusion-chain/v1", wrong)
     with pytest.raises(ProverError, match="expected the parameters"):
         description.parse("exclusion-optimum/v1", told)
-    with pytest.raises(ProverError, match="network of linear, relu"):
+    with pytest.raises(ProverError, match="network of linear, logistic, relu"):
         description.parse("exclusion-chain/v1", {**told, "network": "tanh"})
 
 
 def test_impossible_problems_are_refused() -> None:
     for changes, message in (
-        ({"network": "tanh"}, "network of linear, relu"),
+        ({"network": "tanh"}, "network of linear, logistic, relu"),
         ({"rate": 0}, "rate to be 1"),
         ({"batch": 0}, "batch to be 1"),
         ({"hidden": 0}, "hidden units for relu"),
-        ({"network": "linear", "hidden": 3}, "none for linear"),
+        ({"network": "linear", "hidden": 3}, "none for the others"),
         ({"steps": 0}, f"1 to {MAX_STEPS} steps"),
         ({"steps": MAX_STEPS + 1}, f"1 to {MAX_STEPS} steps"),
         ({"forgotten": ()}, "one forgotten record"),
         ({"forgotten": (1, 0)}, "one forgotten record"),
         ({"tau": -1}, "tau"),
-        ({"legs": 4}, "2 or 3 legs"),
-        ({"logrows": 23}, "that the field holds"),
+        ({"table_scale": 7}, "no table for relu"),
+        ({"network": "logistic", "table_scale": 0}, "table_scale from 1 to 10"),
+        ({"network": "logistic", "hidden": 3}, "none for the others"),
+        ({"scale_w": 1 << 60}, "that the field holds"),
         ({"rate": 1 << 130}, "that the field holds"),
     ):
         with pytest.raises(ProverError, match=message):
