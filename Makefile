@@ -22,7 +22,9 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_digest.py
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_verify.py
-	@[ -n "$$LEDGER_SRS" ] && $(BIN)/python benchmarks/bench_prove.py || echo 'set LEDGER_SRS to a folder with kzg11.srs and kzg1.srs for benchmarks/bench_prove.py'
+	@if [ -n "$$LEDGER_SRS" ]; then $(BIN)/python benchmarks/bench_prove.py && $(BIN)/python benchmarks/bench_recipe.py && \
+	  $(BIN)/python benchmarks/bench_growth.py 100x10 569x30; else \
+	  echo 'set LEDGER_SRS to a folder with kzg11.srs and kzg1.srs for the benchmarks of proofs'; fi
 
 schemas: $(VENV)/.demo
 	$(BIN)/python -m certify.schema

@@ -36,6 +36,7 @@ from circuits.errors import ProverError, ResourceError
 
 QUEUED = 2  # jobs for each proof that can run at a time: the one that runs, and one that is ready
 GRACE = 10.0  # seconds for cancelled tasks to remove their folders
+PATIENCE = "60"  # health checks that a machine may miss: all its cores prove. Ray's 5 would end the process that asked
 NONCE = bytes(12)  # a key seals one message
 Answer = tuple[prover.Proved, bytes] | Exception
 
@@ -129,6 +130,7 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
+    os.environ.setdefault("RAY_health_check_failure_threshold", PATIENCE)
     dashboard = False if address is None else None  # a cluster that runs already takes no such argument
     try:
         ray.init(address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)

@@ -70,6 +70,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("RAY_TMPDIR", "/tmp")  # a socket's path is short
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_health_check_failure_threshold", engine_ray.PATIENCE)
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield Cluster(folder, tmp_path_factory.mktemp("keys"))
     ray.shutdown()
