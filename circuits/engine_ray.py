@@ -6,13 +6,15 @@
 
 A node makes a circuit's keys once and keeps them: it is sent the reference string where it has none of that digest. A task
 returns what went wrong as a value, so Ray tries again only what a dead worker took with it, and the caller sees the same
-error as on one machine.
+error as on one machine. Tasks are stopped by a flag that they look at, not by ``ray.cancel``: where a task ends just then, that
+aborts the process that asked.
 
 *Private inputs.* Ray keeps large arguments in shared memory, which it does not wipe, and writes them to disk when that is full.
 So the inputs go there encrypted, under a key made for the job which travels in the task's message; Ray neither stores nor spills
 those. Anybody who can join the cluster or, without Ray's TLS (``RAY_USE_TLS``), listens on its network can read both.
 """
 
+import _thread
 import contextlib
 import functools
 import hashlib
@@ -20,6 +22,7 @@ import logging
 import os
 import pickle
 import secrets
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,13 +32,15 @@ from typing import Any
 import ray
 import ray.exceptions
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from ray.experimental import internal_kv
 
 from circuits import prover
 from circuits.engine import Job, OnDone
 from circuits.errors import ProverError, ResourceError
 
 QUEUED = 2  # jobs for each proof that can run at a time: the one that runs, and one that is ready
-GRACE = 10.0  # seconds for cancelled tasks to remove their folders
+GRACE = 10.0  # seconds for stopped tasks to remove their folders
+LOOK = 0.5  # seconds after which a task looks at the flag again
 PATIENCE = "60"  # health checks that a machine may miss: all its cores prove. Ray's 5 would end the process that asked
 NONCE = bytes(12)  # a key seals one message
 Answer = tuple[prover.Proved, bytes] | Exception
@@ -57,7 +62,8 @@ class RayEngine:
 
     def _prove(self, jobs: Iterator[tuple[Hashable, Job]]) -> Iterator[tuple[Hashable, prover.Proved, bytes]]:
         cpus = self.cpus or min(map(_cpus, _nodes()))
-        send = _sender(cpus, self.retries, self.cache)
+        flag = secrets.token_bytes(16)
+        send = _sender(cpus, self.retries, self.cache, flag)
         running: dict[Any, Hashable] = {}
         count, more = 0, True
         try:
@@ -77,10 +83,10 @@ class RayEngine:
                     self.on_done(count)
                     yield name, proved, vk
         finally:
-            _cancel(list(running))
+            _stop(flag, list(running))
 
 
-def _sender(cpus: float, retries: int, cache: Path | None) -> Callable[[Job], Any]:
+def _sender(cpus: float, retries: int, cache: Path | None, flag: bytes) -> Callable[[Job], Any]:
     """A function that starts a job's task and returns the reference to its answer. Circuits and strings are sent once."""
 
     @functools.lru_cache(maxsize=4)
@@ -99,7 +105,7 @@ def _sender(cpus: float, retries: int, cache: Path | None) -> Callable[[Job], An
         sealed = AESGCM(key).encrypt(NONCE, pickle.dumps(job.inputs), None)
         task = remote.options(num_cpus=cpus, memory=memory, max_retries=retries)
         # in a list, the string is fetched only by a node that wants it
-        return task.remote(sealed, key, put(job.circuit), digest, [data], cpus, cache)
+        return task.remote(sealed, key, put(job.circuit), digest, [data], cpus, cache, flag)
 
     return send
 
@@ -116,12 +122,35 @@ def _answer(done: Any) -> tuple[prover.Proved, bytes]:
     return answer
 
 
-def _cancel(running: list[Any]) -> None:
+def _stop(flag: bytes, running: list[Any]) -> None:
     """Interrupt the tasks, and let them stop their processes and remove their files."""
-    for task in running:
-        ray.cancel(task, force=False)
     if running:
+        internal_kv._internal_kv_put(flag, b"1")
         ray.wait(running, num_returns=len(running), timeout=GRACE)
+
+
+@contextlib.contextmanager
+def _until(flag: bytes) -> Iterator[None]:
+    """On a worker: KeyboardInterrupt in here once the flag is up."""
+    inside, lock, over = True, threading.Lock(), threading.Event()
+
+    def watch() -> None:
+        while not internal_kv._internal_kv_exists(flag):
+            if over.wait(LOOK):
+                return
+        with lock:
+            if inside:
+                _thread.interrupt_main()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with lock:
+            inside = False
+        over.set()
+        time.sleep(0)  # an interrupt that came at the last moment is raised now
 
 
 @contextlib.contextmanager
@@ -165,10 +194,27 @@ def _fits(circuit: prover.Circuit, memory: int) -> None:
 
 
 def _task(
-    sealed: bytes, key: bytes, circuit: prover.Circuit, digest: str, srs: list[Any], cpus: float, cache: Path | None
+    sealed: bytes,
+    key: bytes,
+    circuit: prover.Circuit,
+    digest: str,
+    srs: list[Any],
+    cpus: float,
+    cache: Path | None,
+    flag: bytes,
 ) -> Answer:
     """On a worker."""
     os.environ["RAYON_NUM_THREADS"] = str(max(1, int(cpus)))  # EZKL's threads
+    try:
+        with _until(flag):
+            return _proved(sealed, key, circuit, digest, srs, cache)
+    except KeyboardInterrupt:
+        return ProverError("the proof was stopped: nobody waits for it any more")
+
+
+def _proved(
+    sealed: bytes, key: bytes, circuit: prover.Circuit, digest: str, srs: list[Any], cache: Path | None
+) -> Answer:
     try:
         path, keys = _prepare(cache or prover.cache_folder(), circuit, digest, lambda: ray.get(srs[0]))
         inputs = pickle.loads(AESGCM(key).decrypt(NONCE, sealed, None))

@@ -17,6 +17,7 @@ from certify.trust import Trust
 from certify.workspace import Workspace
 from certify.zk import RECORDS, Column, Encoding
 from circuits.errors import ProverError, SrsError
+from circuits.problem import Problem
 from circuits.srs import FOLDERS_VARIABLE
 from tests.exclusion_cases import FIRST, SECOND, ceremony, ledger, new_workspace, people
 
@@ -87,7 +88,8 @@ def test_what_would_be_proven_is_told_beforehand(workspace: Workspace) -> None:
     with ceremony():
         asked = file_request(workspace, {FIRST: people()[FIRST], SECOND: people()[SECOND]}, ground="gdpr-17")
     before = len([*workspace.statements()])
-    found = provable.problem_for(workspace, [asked])
+    found, proofs = provable.problem_for(workspace, [asked])
+    assert isinstance(found, Problem) and proofs == 1
     assert (found.rows, found.features, found.forgotten) == (40, 5, (2,)) and len([*workspace.statements()]) == before
 
 

@@ -155,7 +155,7 @@ def test_what_ray_is_given_to_store_does_not_show_the_inputs(
     marker = 0x5EC2E75EC2E75E
     secret = replace(good, inputs=((marker,) * 200, *good.inputs[1:]))
     monkeypatch.setattr(engine_ray.ray, "remote", lambda function: task)
-    send = engine_ray._sender(1, 0, None)
+    send = engine_ray._sender(1, 0, None, b"flag")
     send(secret)
     send(secret)
     (sealed, key, *rest), (again, other, *_) = task.sent
@@ -165,7 +165,7 @@ def test_what_ray_is_given_to_store_does_not_show_the_inputs(
     assert sealed != again
     assert len(key) == 32
     assert AESGCM(key).decrypt(engine_ray.NONCE, sealed, None) == pickle.dumps(secret.inputs)
-    assert [type(value).__name__ for value in rest] == ["ObjectRef", "str", "list", "int", "NoneType"]
+    assert [type(value).__name__ for value in rest] == ["ObjectRef", "str", "list", "int", "NoneType", "bytes"]
 
 
 def kill_its_worker(cluster: Cluster) -> threading.Thread:
