@@ -35,7 +35,7 @@ class MaskedSgd(nn.Module):
         self.rate = constant(problem.rate)
         self.grain = 2.0**-problem.table_scale  # of a gradient, where a table gives its values
         base = problem.fixed_point.base
-        self.base, self.half = constant(base) * self.grain, constant(base // 2) * self.grain
+        self.base, self.centre = constant(base) * self.grain, constant(base // 2) * self.grain
         self.above = constant(base ** (problem.legs - 1))  # unit = base · above, which float32 may not hold
         self.lift = constant(problem.scale_x * problem.scale_w * (problem.scale_w if problem.hidden else 1))
 
@@ -49,7 +49,7 @@ class MaskedSgd(nn.Module):
         for batch, before, after in zip(batches, states, states[1:], strict=False):
             x, y = batch[:, : p.features], batch[:, p.features :]  # (b, d), (b, o)
             m = mask(x, f, self.tau)  # (b, 1)
-            v = self.above * (self.base * (before - after) + self.half) - self.rate * self.gradient(
+            v = self.above * (self.base * (before - after) + self.centre) - self.rate * self.gradient(
                 x, y, m, before
             )  # (P,)
             deficits.append((torch.relu(v) - v).sum(dim=0, keepdim=True))  # (1,)
