@@ -13,6 +13,7 @@
     removed/<digest>.json                  positions of the leaves that a certificate's run left out
     srs/<digest>.srs                       the reference string's first powers, 516 bytes
     tensors/<root>.json                    manifest of a model: name, dtype, shape and hash of each tensor
+    timestamps/<digest>.tsr                time stamps on the checkpoint (RFC 3161 replies)
 
 Members are stored, not compressed, in the order of their names, without times or attributes: the same case gives the same
 bytes. Reading writes the parsed bundle again and compares, so there is no second form to hide anything in.
@@ -42,12 +43,14 @@ from circuits.errors import ZkProofError
 from circuits.packing import pack, unpack
 from ledger.errors import LedgerError
 from ledger.proof import TlogProof
+from ledger.timestamp import MAX_TIMESTAMP_SIZE
 
 MAX_BUNDLE_SIZE = 256 << 20
 MAX_MEMBERS = 4096
 MAX_POSITIONS_SIZE = 32 << 20
 MAX_CIRCUIT_SIZE = 1 << 16
-_BY_CONTENT = (("points", "points"), ("proofs", "proof"), ("srs", "srs"))
+MAX_TIMESTAMPS = 16
+_BY_CONTENT = (("points", "points"), ("proofs", "proof"), ("srs", "srs"), ("timestamps", "tsr"))
 """Folders of members that go by their SHA-256, and what their names end in."""
 Position = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
@@ -69,6 +72,11 @@ removed/    which of these were left out
 points/     commitments to data, weights and what must be forgotten, for zero-knowledge proofs
 proofs/     these proofs; circuits/ says what they prove, srs/ is the reference string they were made with
 """
+
+README_TIMESTAMPS = """\
+timestamps/ when time-stamping authorities saw the log's checkpoint (RFC 3161)
+"""
+"""Follows where there are any: bundles without stay what they were."""
 
 _INDEX = r"(?P<index>[0-9]{12})"
 _DIGEST = r"(?P<digest>[0-9a-f]{64})"
@@ -111,7 +119,8 @@ class CircuitFiles:
 class Bundle:
     """The parts of a case. ``entries`` in the log's order; the others by root or digest (hex).
 
-    ``circuits``, ``points``, ``proofs`` and ``srs`` have the digests that they go by, which is all that was checked.
+    ``circuits``, ``points``, ``proofs``, ``srs`` and ``timestamps`` have the digests that they go by, which is all that was
+    checked.
     """
 
     entries: tuple[Entry, ...]
@@ -122,9 +131,10 @@ class Bundle:
     points: Mapping[str, bytes] = field(default_factory=dict)
     proofs: Mapping[str, bytes] = field(default_factory=dict)
     srs: Mapping[str, bytes] = field(default_factory=dict)
+    timestamps: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        members = {"README.txt": README.encode()}
+        members = {"README.txt": _readme(bool(self.timestamps))}
         for entry in self.entries:
             members[f"entries/{entry.index:012d}.dsse.json"] = entry.data
             members[f"entries/{entry.index:012d}.tlog-proof"] = entry.proof
@@ -147,7 +157,10 @@ class Bundle:
     def parse(cls, data: bytes) -> "Bundle":
         """Raises BundleError for anything that :meth:`to_bytes` would not write."""
         members = _unzip(data)
-        if members.pop("README.txt", b"") != README.encode():
+        stamps = sum(name.startswith("timestamps/") for name in members)
+        if stamps > MAX_TIMESTAMPS:
+            raise BundleError(f"the bundle has {stamps} time stamps, expected at most {MAX_TIMESTAMPS}")
+        if members.pop("README.txt", b"") != _readme(bool(stamps)):
             raise BundleError("the bundle's README.txt is missing or is not the one of this format")
         entries: dict[int, dict[str, bytes]] = {}
         manifests: dict[str, Manifest] = {}
@@ -184,6 +197,10 @@ class Bundle:
             {digest: _circuit(digest, parts) for digest, parts in circuits.items()},
             **by_content,
         )
+
+
+def _readme(stamped: bool) -> bytes:
+    return (README + README_TIMESTAMPS if stamped else README).encode()
 
 
 def _check_content(digest: str, content: bytes) -> None:
@@ -281,7 +298,11 @@ def _local_header(data: bytes, at: int) -> tuple[str, int, int]:
         raise BundleError(f"the bundle has a member {name[:120]!r}, which is none that belongs there")
     if method or packed != size or extra_size:
         raise BundleError(f"member {name} is compressed or has extra fields, expected stored")
-    limit = MAX_ENVELOPE_SIZE if match["entry"] == "dsse.json" else len(data) - start
+    limit = len(data) - start
+    if match["entry"] == "dsse.json":
+        limit = MAX_ENVELOPE_SIZE
+    elif match["timestamps"]:
+        limit = MAX_TIMESTAMP_SIZE
     if size > limit:
         raise BundleError(f"member {name} claims {size:,} bytes, expected at most {limit:,}")
     return name, start, size

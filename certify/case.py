@@ -4,19 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from certify import chain, exclusion
+from certify import chain, exclusion, timestamping
 from certify.bundle import Bundle, Entry
 from certify.chain import Link
 from certify.digest import Manifest
 from certify.errors import OrderError, VerificationError, WorkspaceError
 from certify.keyring import CLOCK_SKEW, claimed_time
-from certify.statement import Circuit, Request, Training, Unlearning
+from certify.statement import Audit, AuditPlan, Circuit, Request, Training, Unlearning
 from certify.times import now
 from certify.workspace import Logged, Workspace
 
 
-def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -> Bundle:
-    """A certificate with all that it follows from, proven under one checkpoint.
+def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True, stamps: bool = True) -> Bundle:
+    """A certificate with all that it follows from, proven under one checkpoint, with the time stamps on it.
+
+    Where ``certify.toml`` names a time-stamping authority and there is no token yet, it is asked; ``stamps=False`` goes without.
 
     ``leaves=False`` leaves out the dataset's leaf hashes (32 bytes a record): then nobody can check that the retained set is the
     dataset less the removed records.
@@ -28,12 +30,19 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True) -
         for logged in workspace.of_kind("circuit")
         if isinstance(built := logged.statement.predicate, Circuit) and built.circuit.digest in parts.circuits
     }
+    needed |= {
+        logged.index: logged
+        for kind in ("audit-plan", "audit")
+        for logged in workspace.of_kind(kind)
+        if isinstance(said := logged.statement.predicate, AuditPlan | Audit) and said.certificate == certificate.digest
+    }
     indices = sorted(needed)
     proofs = workspace.reader.prove_all(indices)
     entries = (
         Entry(index, needed[index].envelope.data, proof.format()) for index, proof in zip(indices, proofs, strict=True)
     )
-    return replace(parts, entries=tuple(entries))
+    text = timestamping.checkpoint_text(proofs[0].checkpoint)
+    return replace(parts, entries=tuple(entries), timestamps=timestamping.for_bundle(workspace, text) if stamps else {})
 
 
 def rehearse(workspace: Workspace, certificate: Logged) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from certify import dataset
 from certify.case import rehearse
 from certify.digest import Manifest, diff
+from certify.envelope import Envelope
 from certify.errors import WorkspaceError
 from certify.files import hash_files, oms_root_of
 from certify.records import Records
@@ -98,6 +99,20 @@ def log_unlearning(
     ``parent``: the statement that it follows from, by default the first about the model before; several are where a request
     changed nothing. ``evidence``: proofs, whose attachments are kept already.
     """
+    with workspace.even_offline():  # the work is done: what it comes to is signed now, and logged when the log is there
+        envelope = _certificate(workspace, made, pre=pre, requests=requests, parent=parent, evidence=evidence)
+    return workspace.append(envelope)
+
+
+def _certificate(
+    workspace: Workspace,
+    made: Made,
+    *,
+    pre: Manifest,
+    requests: Sequence[Logged],
+    parent: Logged | None,
+    evidence: Evidence | None,
+) -> Envelope:
     parent = parent or parent_of(workspace, pre)
     forgotten = forgotten_by(workspace, parent, requests)
     changes = diff(pre, made.manifest)
@@ -124,8 +139,8 @@ def log_unlearning(
     envelope = workspace.sign(Statement(_subjects(made), predicate))
     if forgotten:
         workspace.vault.put_note(f"removed/{envelope.digest}", list(forgotten.positions))
-    rehearse(workspace, Logged(workspace.reader.size(), envelope, Statement.parse(envelope.payload)))
-    return workspace.append(envelope)
+    rehearse(workspace, Logged(workspace.extent(), envelope, Statement.parse(envelope.payload)))
+    return envelope
 
 
 def parent_of(workspace: Workspace, pre: Manifest) -> Logged:

@@ -6,14 +6,14 @@ its parent, every request is answered, and counts, roots and changes are recompu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from certify import dataset
 from certify.bundle import Bundle
 from certify.digest import Changes, diff
 from certify.errors import ChainError, DatasetError, OrderError
 from certify.keyring import CLOCK_SKEW
-from certify.statement import Circuit, Model, Request, Statement, Training, Tree, Unlearning
+from certify.seen import Seen
+from certify.statement import Audit, AuditPlan, Circuit, Model, Request, Statement, Training, Tree, Unlearning
 from certify.times import format_time, parse_time
 
 CHAIN, START = "exclusion-chain/v1", "start"
@@ -67,7 +67,7 @@ class Established:
 
 
 def build(links: Sequence[Link]) -> Chain:
-    """Find the chain; every statement but key/v1 has to be part of it. Raises ChainError."""
+    """Find the chain; every statement but those of keys and audits has to be part of it. Raises ChainError."""
     by_digest = {link.digest: link for link in links}
     parents = {link.statement.predicate.parent for link in links if isinstance(link.statement.predicate, Unlearning)}
     unlearnings = [link for link in links if isinstance(link.statement.predicate, Unlearning)]
@@ -103,6 +103,8 @@ def build(links: Sequence[Link]) -> Chain:
         circuit = link.statement.predicate
         if isinstance(circuit, Circuit) and evidence is not None and circuit.circuit.digest in evidence.circuits:
             continue
+        if isinstance(circuit, AuditPlan | Audit):  # step 8 is about these
+            continue
         if link.digest not in used and link.statement.kind != "key":
             raise ChainError(
                 f"the {link.statement.kind} statement at entry {link.index} has nothing to do with the case"
@@ -129,8 +131,11 @@ def _start(training: Link, by_digest: Mapping[str, Link]) -> Link | None:
     return found
 
 
-def check_order(chain: Chain, witnessed: datetime | None) -> None:
-    """Training before request before unlearning: by index, and by the times that statements give."""
+def check_order(chain: Chain, seen: Seen | None) -> None:
+    """Training before request before unlearning: by index, and by the times that statements give.
+
+    ``seen``: by when others show that all of it was logged.
+    """
     requests = {link.digest: link for link in chain.requests}
     before = chain.training
     training = before.statement.predicate
@@ -167,9 +172,9 @@ def check_order(chain: Chain, witnessed: datetime | None) -> None:
             if parse_time(predicate.received) > started:
                 raise OrderError(f"the request at entry {request.index} was received after the unlearning began")
         before, trained = link, parse_time(certificate.run.finished)
-    if witnessed is not None and trained > witnessed + CLOCK_SKEW:
+    if seen is not None and trained > seen.time + CLOCK_SKEW:
         raise OrderError(
-            f"the unlearning finished at {format_time(trained)}, after witnesses cosigned it at {witnessed}"
+            f"the unlearning finished at {format_time(trained)}, after {seen.how} at {format_time(seen.time)}"
         )
 
 

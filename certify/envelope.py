@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from certify.errors import EnvelopeSignatureError, StatementError, StatementKeyError, UntrustedKeyError
-from certify.keys import PublicKey, SigningKey
+from certify.keys import PublicKey, StatementSigner
 from certify.wire import canonical, check_depth
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -120,7 +120,7 @@ def _signer(message: bytes, signature: EnvelopeSignature, candidates: Sequence[P
     raise EnvelopeSignatureError(f"statement {digest[:16]}: {reason}")
 
 
-def sign(payload: bytes, keys: Sequence[SigningKey]) -> Envelope:
+def sign(payload: bytes, keys: Sequence[StatementSigner]) -> Envelope:
     """A payload in an envelope signed by each key. Raises StatementError if it would not fit into a log entry."""
     message = pae(PAYLOAD_TYPE, payload)
     signatures = tuple(EnvelopeSignature(key.sign(message), key.public.keyid) for key in keys)

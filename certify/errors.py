@@ -52,6 +52,18 @@ class WorkspaceError(CertifyError):
     exit_code = 9
 
 
+class MissingExtra(CertifyError):
+    """A package that only some commands need is not installed."""
+
+    exit_code = 57
+
+
+class SearchError(CertifyError):
+    """The index for searching disagrees with the log."""
+
+    exit_code = 56
+
+
 class CircuitMismatchError(CertifyError):
     """A circuit that was rebuilt from its description is another than the one described."""
 
@@ -113,6 +125,12 @@ class CheckpointError(VerificationError):
     exit_code = 14
 
 
+class TimestampError(CheckpointError):
+    """Step 4: a time stamp on the checkpoint does not verify, or a required one is missing."""
+
+    exit_code = 54
+
+
 class OrderError(VerificationError):
     """Step 5: something was logged or done before what it follows from."""
 
@@ -144,6 +162,21 @@ class DevelopmentSrsError(ProofRefusedError):
     """Step 7: the reference string is not the ceremony's, so that somebody may be able to forge proofs."""
 
     exit_code = 28
+
+
+class AuditError(VerificationError):
+    """Step 8: an audit is of something else, by somebody who cannot be its auditor, or says what does not follow."""
+
+    step = 8
+    exit_code = 18
+
+
+class FailedAuditError(AuditError):
+    """Step 8: a trusted auditor's last verdict is FAIL or OVER-FORGOTTEN."""
+
+
+class MissingAuditError(AuditError):
+    """Step 8: ``trust.toml`` requires an audit that passed, and there is none, or it is stale."""
 
 
 class MismatchError(VerificationError):

@@ -3,6 +3,12 @@
 Statements are admitted in the log's order. A rotation, signed by the old and the new key, lets the new one sign later entries
 and the old one no longer, within the time that ``trust.toml`` gives the old one; a revocation ends a key at its place in the
 log. Both count by log index, which nobody can backdate.
+
+An expired key could still sign statements that claim an earlier time. Where the issuer's own earlier entries show it, it counts
+for nothing: what stands after an entry that is dated after the key's end was logged after its end. ::
+
+    entry 7, by the new key, dated 2 March          the old key ends on 1 March
+    entry 8, by the old key, dated 20 February      refused: logged on 2 March or later
 """
 
 from base64 import b64decode
@@ -10,11 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certify.envelope import Envelope
-from certify.errors import KeyValidityError, StatementKeyError, UntrustedKeyError
+from certify.errors import KeyValidityError, StatementKeyError, UntrustedKeyError, VerificationError
 from certify.keys import PublicKey
-from certify.statement import Circuit, KeyChange, Request, Statement, Training, Unlearning
+from certify.statement import Audit, AuditPlan, Circuit, KeyChange, Request, Statement, Training, Unlearning
 from certify.times import parse_time
-from certify.trust import Trust, TrustedIssuer
+from certify.trust import Trust, TrustedAuditor, TrustedIssuer
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead of the verifier's clock a statement's time may be."""
@@ -32,9 +38,9 @@ class Signer:
 def claimed_time(statement: Statement) -> datetime:
     """When the statement says that it was made."""
     match statement.predicate:
-        case Training(run=run) | Unlearning(run=run):
+        case Training(run=run) | Unlearning(run=run) | Audit(run=run):
             return parse_time(run.finished)
-        case Request(received=time) | KeyChange(effective=time) | Circuit(built=time):
+        case Request(received=time) | KeyChange(effective=time) | Circuit(built=time) | AuditPlan(planned=time):
             return parse_time(time)
 
 
@@ -45,6 +51,10 @@ class KeyRing:
         self._issuers = {issuer.key.keyid: issuer for issuer in trust.issuers}
         self._auditors = trust.auditors
         self._ended: dict[str, int] = {}
+        self._bounds = {keyid: issuer.not_after for keyid, issuer in self._issuers.items()}
+        """Until when a key and all that follow it may count at most, as trust.toml says."""
+        self._latest: dict[str, tuple[datetime, int]] = {}
+        """Of each issuer, the latest time that a statement so far claims, and its index."""
         self._now = now
 
     def admit(self, index: int, envelope: Envelope, statement: Statement) -> Signer:
@@ -65,13 +75,15 @@ class KeyRing:
             raise UntrustedKeyError(
                 f"the {statement.kind} statement at {index} is signed first by a key that isn't trusted yet"
             )
-        self._check_valid(index, signer, claimed_time(statement))
+        time = claimed_time(statement)
+        self._check_valid(index, signer, time)
+        self._latest[signer.name] = max(self._latest.get(signer.name, (time, index)), (time, index))
         if change is not None:
             self._change(index, signer, change, successor)
         return Signer(signer.name, signer.key, signer.revoked)
 
-    def auditor(self, index: int, envelope: Envelope, statement: Statement) -> str | None:
-        """Who built the circuit that the statement at ``index`` is about: a trusted auditor's name, or None for anybody else.
+    def auditor(self, index: int, envelope: Envelope, statement: Statement) -> Signer | None:
+        """Who says that they built a circuit or made an audit: a trusted auditor, or None for anybody else.
 
         An issuer's signature beside the auditor's is fine, and adds nothing.
         """
@@ -81,13 +93,27 @@ class KeyRing:
             signers = envelope.verify(keys)
         except UntrustedKeyError:
             return None
-        if claimed_time(statement) > self._now + CLOCK_SKEW:
-            raise KeyValidityError(
-                f"entry {index} is dated {claimed_time(statement)}, which is in the future (now {self._now})"
-            )
-        return next((known[key.keyid].name for key in signers if key.keyid in known), None)
+        time = claimed_time(statement)
+        if time > self._now + CLOCK_SKEW:
+            raise KeyValidityError(f"entry {index} is dated {time}, which is in the future (now {self._now})")
+        auditor = next((known[key.keyid] for key in signers if key.keyid in known), None)
+        if auditor is None:
+            return None
+        self._check_valid(index, auditor, time)
+        return Signer(auditor.name, auditor.key, auditor.revoked)
 
-    def _check_valid(self, index: int, signer: TrustedIssuer, time: datetime) -> None:
+    def is_issuers(self, envelope: Envelope) -> bool:
+        """Whether a key that is or was an issuer's signed, also one that an entry so far handed over to."""
+        keys = [issuer.key for issuer in self._issuers.values()]
+        for signature in envelope.signatures:
+            try:
+                Envelope(envelope.payload, (signature,), envelope.data).verify(keys)
+            except VerificationError:
+                continue
+            return True
+        return False
+
+    def _check_valid(self, index: int, signer: TrustedIssuer | TrustedAuditor, time: datetime) -> None:
         key = signer.key.keyid[:16]
         if time > self._now + CLOCK_SKEW:
             raise KeyValidityError(f"entry {index} is dated {time}, which is in the future (now {self._now})")
@@ -98,6 +124,13 @@ class KeyRing:
         if signer.not_after is not None and time > signer.not_after:
             raise KeyValidityError(
                 f"entry {index} is dated {time}; key {key} of {signer.name} expired on {signer.not_after}"
+            )
+        ours = isinstance(signer, TrustedIssuer)
+        latest = self._latest.get(signer.name) if ours else max(self._latest.values(), default=None)
+        if signer.not_after is not None and latest is not None and latest[0] > signer.not_after + CLOCK_SKEW:
+            raise KeyValidityError(
+                f"entry {index} is dated {time} and stands after entry {latest[1]}, dated {latest[0]}: key {key} of "
+                f"{signer.name}, which expired on {signer.not_after}, signed or logged it too late"
             )
         if signer.revoked is not None and time >= signer.revoked:
             raise KeyValidityError(
@@ -128,8 +161,10 @@ class KeyRing:
             )
         self._ended[change.keyid] = index
         if successor is not None:
-            ends = [end for end in (signer.not_after, successor.not_after) if end is not None]
+            bound = self._bounds[change.keyid]
+            ends = [end for end in (bound, successor.not_after) if end is not None]
             heir = replace(successor, name=signer.name, revoked=signer.revoked, not_after=min(ends, default=None))
+            self._bounds.setdefault(successor.key.keyid, bound)
             known = self._issuers.setdefault(successor.key.keyid, heir)  # what trust.toml says of a key stands
             if known.name != signer.name:
                 raise UntrustedKeyError(

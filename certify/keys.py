@@ -7,7 +7,7 @@ are strict DER with the lower of the two possible s, so that a signed envelope c
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -88,6 +88,16 @@ class PublicKey:
     def pem(self) -> str:
         return self.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
+    def canonical(self, signature: bytes) -> bytes:
+        """The one accepted form of a signature that somebody else's software or hardware made: low s, where it is ECDSA."""
+        if isinstance(self.key, EllipticCurvePublicKey):
+            try:
+                r, s = decode_dss_signature(signature)
+                return encode_dss_signature(r, min(s, _P256_ORDER - s))
+            except ValueError as error:
+                raise StatementKeyError(f"not an ECDSA signature in DER: {signature[:4].hex()}…") from error
+        return signature
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raise StatementKeyError unless ``signature`` is this key's, in its only accepted form."""
         try:
@@ -102,9 +112,20 @@ class PublicKey:
             raise StatementKeyError(f"wrong {self.algorithm} signature of key {self.keyid}") from error
 
 
+class StatementSigner(Protocol):
+    """What signs statements: a key from a file, or one held elsewhere (:mod:`certify.signers`)."""
+
+    @property
+    def public(self) -> PublicKey: ...
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature in its one accepted form."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A statement key."""
+    """A statement key from a file."""
 
     key: _Private = field(repr=False)
     public: PublicKey
@@ -138,6 +159,5 @@ class SigningKey:
 
     def sign(self, message: bytes) -> bytes:
         if isinstance(self.key, EllipticCurvePrivateKey):
-            r, s = decode_dss_signature(self.key.sign(message, ECDSA(SHA256())))
-            return encode_dss_signature(r, min(s, _P256_ORDER - s))
+            return self.public.canonical(self.key.sign(message, ECDSA(SHA256())))
         return self.key.sign(message)

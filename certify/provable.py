@@ -89,7 +89,7 @@ def fit(
     network to go on from, for SGD alone. ``development``: do without the ceremony's reference string where there is none.
     Raises DatasetError, SrsError.
     """
-    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     objective = objective or Objective()
     if isinstance(objective, Sgd):
         options: dict[str, Any] = {
@@ -146,7 +146,7 @@ def forget(
     What earlier certificates of the same training left out stays out. ``engine``: where proofs are made, by default here. Raises
     WorkspaceError, ProverError.
     """
-    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     started = now()
     asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
     if is_sgd(workspace, asked):
@@ -200,7 +200,7 @@ def forget(
 
 def problem_for(ledger: Workspace | str | Path, requests: Sequence[Logged | str | int]) -> tuple[Parameters, int]:
     """What :func:`forget` would prove, and how many proofs that takes: nothing is done. Raises WorkspaceError."""
-    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
     if is_sgd(workspace, asked):
         return problem_of_sgd(workspace, asked)

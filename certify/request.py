@@ -47,7 +47,7 @@ def file_request(
     ``due`` defaults to one month after ``received``. Raises DatasetError if a record differs from the one of the same id that a
     training committed to.
     """
-    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     records = records_of(data)
     if not records:
         raise DatasetError("a request names nothing that must be forgotten")

@@ -12,8 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from certify.audit.verdict import Outcome
+from certify.audit_terms import Figures, Line, Recipe, Rules
 from certify.errors import StatementError
 from certify.fields import (
+    MAX_INTEGER,
     Base64,
     Commit,
     Count,
@@ -43,6 +46,8 @@ FORGET_ROOT = "forget-root/v1"
 PUBLIC_KEY = "public-key/v1"
 CIRCUIT = "circuit/v1"
 """Name of the subject whose sha256 is a circuit description's."""
+MAX_STALE_DAYS = 3660
+MAX_REMARKS = 24
 
 Parameters = dict[Label, Scalar | list[Scalar]]
 
@@ -214,12 +219,79 @@ class Circuit(Record, frozen=True):
     built: Time
 
 
-Predicate = Training | Request | Unlearning | Circuit | KeyChange
+class AuditData(Record, frozen=True):
+    """What an attack is made with. ``forget`` is the certificate's removed set, or the request's tree where it has none.
+
+    ``training`` and ``forget`` are roots that the log knows; ``held_out`` is the auditor's own tree over salted records.
+    """
+
+    training: Tree
+    forget: Tree
+    held_out: Tree
+
+
+class AuditPlan(Record, frozen=True):
+    """``audit-plan/v1``: how a certificate will be attacked and judged, logged by the auditor before anybody knows how it ends.
+
+    ``original`` is the certificate's model before, the positive control, and ``model`` the one after. ``adapter`` is the SHA-256
+    of the file that says what model and data are. ``previous`` is the auditor's statement before this one about the same
+    certificate, of any kind: the first plan has none.
+    """
+
+    log: Origin
+    certificate: Digest
+    original: Model
+    model: Model
+    attack: Literal["three-arm-lira/v1"]
+    rules: Rules
+    recipe: Recipe
+    data: AuditData
+    adapter: Digest
+    stale_after_days: Annotated[int, Meta(ge=1, le=MAX_STALE_DAYS)]
+    untested: Annotated[list[Line], Meta(min_length=1, max_length=MAX_REMARKS // 2)]
+    planned: Time
+    previous: Digest | None = None
+
+
+class Audit(Record, frozen=True):
+    """``audit/v1``: an attempt at a plan. Logged as it starts, and again as it ends, however it ends.
+
+    ``certificate``, ``original``, ``model``, ``data`` and ``seed`` are what the attack was made on and with, as it was found, not
+    copied from the plan. ``previous`` is the auditor's statement before this one about the same certificate: plan, start, end,
+    start, end, … are one chain. ``scores`` is the SHA-256 of all scores, which the auditor keeps. Figures and verdict are there
+    when the state is finished, ``reason`` when it is interrupted or failed.
+    """
+
+    log: Origin
+    run: Run
+    plan: Digest
+    certificate: Digest
+    original: Model
+    model: Model
+    data: AuditData
+    adapter: Digest
+    seed: Line
+    attempt: Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+    state: Literal["started", "finished", "interrupted", "failed"]
+    previous: Digest
+    environment: Environment
+    figures: Figures | None = None
+    scores: Digest | None = None
+    verdict: Outcome | None = None
+    reasons: Annotated[list[Line], Meta(max_length=MAX_REMARKS)] = []
+    untested: Annotated[list[Line], Meta(max_length=MAX_REMARKS)] = []
+    metrics: dict[Label, float] = {}
+    reason: Line | None = None
+
+
+Predicate = Training | Request | Unlearning | Circuit | AuditPlan | Audit | KeyChange
 PREDICATES: dict[str, type[Predicate]] = {
     PREFIX + "training/v1": Training,
     PREFIX + "request/v1": Request,
     PREFIX + "unlearning/v1": Unlearning,
     PREFIX + "circuit/v1": Circuit,
+    PREFIX + "audit-plan/v1": AuditPlan,
+    PREFIX + "audit/v1": Audit,
     PREFIX + "key/v1": KeyChange,
 }
 _TYPE_OF: dict[type[Any], str] = {predicate: type_ for type_, predicate in PREDICATES.items()}
@@ -245,7 +317,7 @@ class Statement(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """``training``, ``request``, ``unlearning``, ``circuit`` or ``key``."""
+        """``training``, ``request``, ``unlearning``, ``circuit``, ``audit-plan``, ``audit`` or ``key``."""
         return self.type.removeprefix(PREFIX).removesuffix("/v1")
 
     def payload(self) -> bytes:
@@ -310,6 +382,14 @@ def _check(statement: Statement) -> None:
         case Circuit(circuit=circuit, built=built):
             _check_subjects(statement, CIRCUIT, circuit.digest)
             parse_time(built)
+        case AuditPlan() as plan:
+            _check_subjects(statement, TENSOR_ROOT, plan.model.tensor_root)
+            parse_time(plan.planned)
+            plan.rules.plan()
+        case Audit(run=run, model=model) as audit:
+            _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
+            _check_times(run.started, run.finished, "a run starts at", "finishes")
+            _check_audit(audit)
         case KeyChange() as change:
             _check_subjects(statement, PUBLIC_KEY, change.keyid)
             parse_time(change.effective)
@@ -318,6 +398,26 @@ def _check(statement: Statement) -> None:
             if (successor := change.successor) is not None:
                 last = successor.not_after if successor.not_after is not None else successor.not_before
                 _check_times(successor.not_before, last, "a key is valid from", "until")
+
+
+def _check_audit(audit: Audit) -> None:
+    """An attempt says what belongs to its state, all of it and nothing else."""
+    found = {
+        "figures": audit.figures is not None,
+        "scores": audit.scores is not None,
+        "verdict": audit.verdict is not None,
+        "reasons": bool(audit.reasons),
+        "untested": bool(audit.untested),
+    }
+    finished = audit.state == "finished"
+    if not all(found.values()) if finished else any(found.values()) or bool(audit.metrics):
+        names = ", ".join(name for name, there in found.items() if there) or "none"
+        expected = "all of figures, scores, verdict, reasons and untested" if finished else "none of them"
+        raise StatementError(f"an attempt that is {audit.state} has {names}, expected {expected}")
+    if (audit.reason is not None) != (audit.state in ("interrupted", "failed")):
+        raise StatementError("an attempt gives a reason if and only if it was interrupted or failed")
+    if audit.figures is not None:
+        audit.figures.found()
 
 
 def _check_subjects(statement: Statement, name: str, digest: str) -> None:

@@ -14,11 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from certify import audits
 from certify import chain as chains
 from certify import exclusion as exclusions
+from certify.audits import Audited
 from certify.bundle import Bundle
 from certify.chain import Chain, Established, Link
 from certify.digest import Manifest, diff
+from certify.envelope import Envelope
 from certify.errors import (
     BundleError,
     ChainError,
@@ -34,7 +37,8 @@ from certify.exclusion import Exclusion
 from certify.keyring import CLOCK_SKEW, KeyRing, Signer
 from certify.openings import Read, match_receipt, match_weights
 from certify.receipt import Receipt
-from certify.statement import OMS_ROOT, Circuit, KeyChange, Request, Statement, Training, Unlearning
+from certify.seen import Seen, by_timestamps, by_witnesses, earliest
+from certify.statement import OMS_ROOT, Audit, AuditPlan, Circuit, KeyChange, Request, Statement, Training, Unlearning
 from certify.times import format_time, parse_time
 from certify.trust import Trust
 from ledger.errors import LedgerError
@@ -61,6 +65,9 @@ GRADES = {
     "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less "
     "every record near a forgotten one",
 }
+
+OUTSIDE = (Circuit, AuditPlan, Audit)
+"""What others than the issuer state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,8 @@ class Report:
     limits: tuple[str, ...]
     development_srs: bool = False
     """There is a proof, and it counts for nothing: its reference string is not the ceremony's."""
+    audits: tuple[Audited, ...] = ()
+    """What trusted auditors found, beside the grade."""
 
 
 def verify(
@@ -108,25 +117,33 @@ def verify(
     now: datetime | None = None,
     given: Given | None = None,
     allow_development_srs: bool = False,
+    allow_failed_audit: bool = False,
 ) -> Report:
     """Verify a bundle's bytes at the time ``now`` (default: the clock's).
 
     ``allow_development_srs`` goes on where a proof was made with a reference string that is not the ceremony's; it then counts
-    for nothing.
+    for nothing. ``allow_failed_audit`` goes on where a trusted auditor found FAIL or OVER-FORGOTTEN; the report says so.
 
     Raises a VerificationError whose class and ``exit_code`` say which step failed and how, and whose ``passed`` are the steps
     before it.
     """
     steps: list[Step] = []
     try:
-        return _verify(data, trust, now or datetime.now(UTC), given or Given(), allow_development_srs, steps)
+        moment, allowed = now or datetime.now(UTC), (allow_development_srs, allow_failed_audit)
+        return _verify(data, trust, moment, given or Given(), *allowed, steps)
     except VerificationError as error:
         error.passed = tuple(steps)
         raise
 
 
 def _verify(
-    data: bytes, trust: Trust, now: datetime, given: Given, allow_development: bool, steps: list[Step]
+    data: bytes,
+    trust: Trust,
+    now: datetime,
+    given: Given,
+    allow_development: bool,
+    allow_failed: bool,
+    steps: list[Step],
 ) -> Report:
     def passed(*established: str) -> None:
         number = len(steps) + 1
@@ -137,8 +154,8 @@ def _verify(
     passed(f"{len(links)} statements, {len(data):,} bytes, in the one form a bundle has")
 
     ring = KeyRing(trust, now)  # (2)
-    signers = _signers(bundle, links, ring)
-    builders = _builders(bundle, links, ring)
+    signers, outside = _signers(bundle, links, ring)
+    builders = _builders(links, outside)
     issuer = _one_issuer(signers)
     keys = ", ".join(sorted({f"{signer.key.keyid[:16]} ({signer.key.algorithm})" for signer in signers}))
     changed = [
@@ -151,7 +168,7 @@ def _verify(
         for link in links
         if isinstance(link.statement.predicate, Circuit)
     ]
-    count = f"all {len(links)}" if not built else f"{len(signers)} of {len(links)}"
+    count = f"all {len(links)}" if not outside else f"{len(signers)} of {len(links)}"
     passed(f"{count} statements are signed by {issuer}, key {keys}", *changed, *built)
 
     checkpoint = _included(bundle)  # (3)
@@ -161,11 +178,13 @@ def _verify(
     signed = _checkpoint(checkpoint, trust)  # (4)
     _made_for(signed.checkpoint.origin, links)
     witnessed = _witnessed(signed, trust, now)
-    passed(*_describe_checkpoint(signed, trust, witnessed))
+    stamped, stamps = by_timestamps(bundle.timestamps, signed.checkpoint.format(), trust, now)
+    seen = earliest(by_witnesses(witnessed), stamped)
+    passed(*_describe_checkpoint(signed, trust, witnessed), *stamps)
 
     chain = chains.build(links)  # the links that (5) and (6) are about
-    chains.check_order(chain, witnessed)  # (5)
-    _check_revoked(signers, witnessed)
+    chains.check_order(chain, seen)  # (5)
+    _check_revoked([*signers, *(signer for signer in outside.values() if signer is not None)], seen)
     passed(*_describe_order(chain))
 
     established = chains.check(chain, bundle)  # (6)
@@ -175,13 +194,17 @@ def _verify(
         chain, bundle, accepted, max_radius=trust.max_radius, allow_development=allow_development
     )  # (7)
     passed(*(exclusion.established if exclusion is not None else ()))
-    passed()  # (8) bundles of this version have no audits
+    own = {link.index for link in links if link.index in outside and ring.is_issuers(_envelope(bundle, link))}  # (8)
+    audited = audits.check(
+        chain, links, outside, own=own, issuer=issuer, trust=trust, seen=seen, now=now, allow_failed=allow_failed
+    )
+    passed(*audited.lines)
 
     matches = _matches(chain, bundle, given, exclusion)  # (9)
     passed(*matches)
 
     grade = exclusion.grade if exclusion is not None and not exclusion.development else "attested"  # (10)
-    passed(f"{grade}: {GRADES[grade]}")
+    passed(f"{grade}: {GRADES[grade]}", *(f"audited: {audit}" for audit in audited.audits))
     case = chain.case
     certificate = case.statement.predicate
     assert isinstance(certificate, Unlearning)
@@ -194,8 +217,9 @@ def _verify(
         method=certificate.method.name,
         tensor_root=certificate.post.tensor_root,
         steps=tuple(steps),
-        limits=_limits(chain, links, established, given, witnessed, exclusion),
+        limits=(*_limits(chain, links, established, given, witnessed is not None, seen, exclusion), *audited.limits),
         development_srs=exclusion is not None and exclusion.development,
+        audits=audited.audits,
     )
 
 
@@ -213,21 +237,30 @@ def _statements(bundle: Bundle) -> list[Link]:
     return links
 
 
-def _signers(bundle: Bundle, links: Sequence[Link], ring: KeyRing) -> list[Signer]:
-    return [
-        ring.admit(link.index, entry.envelope, link.statement)
-        for link, entry in zip(links, bundle.entries, strict=True)
-        if not isinstance(link.statement.predicate, Circuit)
-    ]
+def _signers(bundle: Bundle, links: Sequence[Link], ring: KeyRing) -> tuple[list[Signer], dict[int, Signer | None]]:
+    """Who signed, in the log's order; and the auditor behind each statement that is not the issuer's to make, by index: None for
+    nobody that is trusted."""
+    signers: list[Signer] = []
+    outside: dict[int, Signer | None] = {}
+    for link, entry in zip(links, bundle.entries, strict=True):
+        if isinstance(link.statement.predicate, OUTSIDE):
+            outside[link.index] = ring.auditor(link.index, entry.envelope, link.statement)
+        else:
+            signers.append(ring.admit(link.index, entry.envelope, link.statement))
+    return signers, outside
 
 
-def _builders(bundle: Bundle, links: Sequence[Link], ring: KeyRing) -> dict[str, str]:
+def _envelope(bundle: Bundle, link: Link) -> Envelope:
+    return next(entry.envelope for entry in bundle.entries if entry.index == link.index)
+
+
+def _builders(links: Sequence[Link], outside: Mapping[int, Signer | None]) -> dict[str, str]:
     """Digests of the circuits that trusted auditors have built, and their names."""
     found: dict[str, str] = {}
-    for link, entry in zip(links, bundle.entries, strict=True):
+    for link in links:
         circuit = link.statement.predicate
-        if isinstance(circuit, Circuit) and (name := ring.auditor(link.index, entry.envelope, link.statement)):
-            found[circuit.circuit.digest] = name
+        if isinstance(circuit, Circuit) and (signer := outside[link.index]) is not None:
+            found[circuit.circuit.digest] = signer.issuer
     return found
 
 
@@ -273,7 +306,9 @@ def _checkpoint(data: bytes, trust: Trust) -> SignedCheckpoint:
     claimed = data.split(b"\n", 1)[0]
     for log in sorted(trust.logs, key=lambda log: log.origin.encode() != claimed):  # the one it claims to be, first
         try:
-            return open_checkpoint(data, log_keys=log.keys, origin=log.origin, witness_keys=trust.witnesses)
+            return open_checkpoint(
+                data, log_keys=log.keys, origin=log.origin, witness_keys=trust.witnessing.witness_keys
+            )
         except LedgerError as error:
             reason = reason or error
     raise CheckpointError(f"the checkpoint is not one of a trusted log: {reason}") from reason
@@ -291,18 +326,18 @@ def _made_for(origin: str, links: Sequence[Link]) -> None:
 
 def _witnessed(signed: SignedCheckpoint, trust: Trust, now: datetime) -> datetime | None:
     """When a quorum of witnesses had seen the checkpoint; None if no witness is required."""
-    if len(signed.cosigned) < trust.quorum:
-        names = ", ".join(signed.cosigned) or "none"
+    policy = trust.witnessing
+    if not policy.satisfied(signed.cosigned):
+        names = ", ".join(sorted(signed.cosigned)) or "none"
         raise CheckpointError(
-            f"the checkpoint is cosigned by {len(signed.cosigned)} trusted witnesses ({names}), expected {trust.quorum}"
+            f"the checkpoint is cosigned by {len(signed.cosigned)} trusted witnesses ({names}), expected {policy.describe()}"
         )
-    if not trust.quorum:
+    seconds = policy.time(signed.cosigned)
+    if seconds is None:
         return None
-    seconds = sorted(signed.cosigned.values())[trust.quorum - 1]
-    try:
-        time = datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise CheckpointError(f"the checkpoint is cosigned at an impossible time, {seconds}") from error
+    time = _moment(seconds)
+    if time is None:
+        raise CheckpointError(f"the checkpoint is cosigned at an impossible time, {seconds}")
     if time > now + CLOCK_SKEW:
         raise CheckpointError(
             f"the checkpoint is cosigned at {format_time(time)}, in the future (now {format_time(now)})"
@@ -310,13 +345,21 @@ def _witnessed(signed: SignedCheckpoint, trust: Trust, now: datetime) -> datetim
     return time
 
 
-def _check_revoked(signers: Sequence[Signer], witnessed: datetime | None) -> None:
-    """A key that trust.toml calls revoked counts only for what witnesses saw before."""
+def _moment(seconds: int) -> datetime | None:
+    """POSIX seconds as a time, if there is one."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _check_revoked(signers: Sequence[Signer], seen: Seen | None) -> None:
+    """A key that trust.toml calls revoked counts only for what others than the operator saw before."""
     for signer in signers:
-        if signer.revoked is not None and (witnessed is None or witnessed >= signer.revoked):
+        if signer.revoked is not None and (seen is None or seen.time >= signer.revoked):
             raise RevokedKeyError(
                 f"key {signer.key.keyid[:16]} of {signer.issuer} was revoked on {signer.revoked}, and no quorum of witnesses "
-                f"shows that its statements were logged before"
+                f"shows that its statements were logged before, nor does a time stamp"
             )
 
 
@@ -405,8 +448,10 @@ def _describe_checkpoint(signed: SignedCheckpoint, trust: Trust, witnessed: date
     if witnessed is None:
         lines.append("trust.toml asks for no witness")
     else:
-        names = ", ".join(sorted(signed.cosigned))
-        lines.append(f"cosigned by {names}; {trust.quorum} required, reached at {format_time(witnessed)}")
+        for name, seconds in sorted(signed.cosigned.items(), key=lambda item: (item[1], item[0])):
+            time = _moment(seconds)
+            lines.append(f"cosigned by {name} at {format_time(time) if time else f'an impossible time, {seconds}'}")
+        lines.append(f"required: {trust.witnessing.describe()}; reached at {format_time(witnessed)}")
     return lines
 
 
@@ -452,7 +497,8 @@ def _limits(
     links: Sequence[Link],
     established: Established,
     given: Given,
-    witnessed: datetime | None,
+    witnessed: bool,
+    seen: Seen | None,
     exclusion: Exclusion | None,
 ) -> tuple[str, ...]:
     certificate = chain.case.statement.predicate
@@ -462,13 +508,12 @@ def _limits(
         "Nothing shows that the operator told the truth about the training data when it committed to them.",
         "It speaks of these tensors, not of copies of the data or model elsewhere, nor of a record's double under another id.",
     ]
-    if witnessed is None:
+    if not witnessed:
+        times = ", and every time is the operator's own" if seen is None else ""
+        limits.append(f"trust.toml asks for no witness: the log could show others another history{times}.")
+    if seen is not None:
         limits.append(
-            "trust.toml asks for no witness: the log could show others another history, and every time is the operator's own."
-        )
-    else:
-        limits.append(
-            f"Times are the operator's own; witnesses show only that all was logged by {format_time(witnessed)}."
+            f"All was logged by {format_time(seen.time)}: {seen.how}. Every other time is the operator's own."
         )
     limits += [
         f"Key {link.statement.predicate.keyid[:16]} was revoked as compromised at entry {link.index}: somebody else may have "

@@ -49,15 +49,26 @@ class Checkpoint:
         """The note text."""
         return f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n".encode()
 
+    @property
+    def possible(self) -> bool:
+        """Whether the root is the empty tree's just where the size is 0."""
+        return (self.size == 0) == (self.root == EMPTY_ROOT)
+
     @classmethod
     def parse(cls, text: str) -> "Checkpoint":
+        """Raises MalformedError."""
+        checkpoint = cls.parse_lines(text)
+        if not checkpoint.possible:
+            raise MalformedError(f"a checkpoint of size {checkpoint.size} has root {checkpoint.root.hex()}")
+        return checkpoint
+
+    @classmethod
+    def parse_lines(cls, text: str) -> "Checkpoint":
+        """As :meth:`parse`, of a checkpoint that may not be :attr:`possible`: a witness has an answer of its own to that."""
         lines = text.split("\n")
         if len(lines) != 4 or lines[3]:
             raise MalformedError(f"a checkpoint has {text.count(chr(10))} lines, expected 3: origin, size, root")
         origin, size, root = lines[:3]
         if not origin:
             raise MalformedError("a checkpoint has an empty origin")
-        checkpoint = cls(origin, parse_decimal(size, "tree size"), parse_hash(root, "root"))
-        if (checkpoint.size == 0) != (checkpoint.root == EMPTY_ROOT):
-            raise MalformedError(f"a checkpoint of size {checkpoint.size} has root {checkpoint.root.hex()}")
-        return checkpoint
+        return cls(origin, parse_decimal(size, "tree size"), parse_hash(root, "root"))

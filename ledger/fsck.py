@@ -4,15 +4,18 @@ Each finding names the entry, tile or row that is wrong. A log that :func:`check
 last checkpoint signed, in that order, and tiles and leaf hashes that follow from them.
 """
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 from ledger.checkpoint import Checkpoint
 from ledger.errors import MalformedError, SignatureError, StorageError
+from ledger.finality import FINAL
 from ledger.log import Log
 from ledger.merkle import HASH_SIZE, Frontier, leaf_hash
 from ledger.signed_checkpoint import open_checkpoint
 from ledger.storage import Snapshot
-from ledger.tiles import MAX_ENTRY_SIZE, TILE_WIDTH, tiles_of
+from ledger.tiles import MAX_ENTRY_SIZE, TILE_HEIGHT, TILE_WIDTH, Tile, TileReader, tiles_of
 
 _MISSING = bytes(HASH_SIZE)
 """Stands for the leaf hash of an entry that is gone, so that those after it keep their places."""
@@ -20,6 +23,7 @@ _MISSING = bytes(HASH_SIZE)
 
 def check(log: Log, progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[str]:
     """Yield a line for each thing that is wrong. ``progress(entries done, entries in all)`` is called now and then."""
+    damage = _meanwhile(log)
     try:
         with log.snapshot() as (snapshot, head):
             try:
@@ -30,7 +34,8 @@ def check(log: Log, progress: Callable[[int, int], None] = lambda done, total: N
             if signed.size != head.size:
                 yield f"head: tree size {head.size} is stored, expected {signed.size}"
             yield from _check_contents(snapshot, signed, progress)
-            for line in snapshot.damage():
+            yield from _check_final(log, snapshot, signed)
+            for line in damage():
                 yield f"database: {line}"
     except StorageError as error:
         yield f"storage: {error}"
@@ -40,15 +45,38 @@ def check(log: Log, progress: Callable[[int, int], None] = lambda done, total: N
         yield f"head: {error}"
 
 
+def _meanwhile(log: Log) -> Callable[[], list[str]]:
+    """Let the database check itself beside us, which takes about as long as our own checks; call for what it found."""
+    done: Future[list[str]] = Future()
+
+    def work() -> None:
+        try:
+            with log.snapshot() as (snapshot, _):
+                done.set_result(snapshot.damage())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()  # who gives up early does not wait for it
+    return done.result
+
+
 def _check_contents(snapshot: Snapshot, signed: Checkpoint, progress: Callable[[int, int], None]) -> Iterator[str]:
     frontier = Frontier()
-    tiles: dict[tuple[int, int], list[bytes]] = {}
+    begun: dict[tuple[int, int], list[bytes]] = {}
+    full: list[tuple[int, int, list[bytes]]] = []  # compared, and forgotten, as soon as they are
+
+    def put(level: int, index: int, hash_: bytes) -> None:
+        place = level, index // TILE_WIDTH
+        hashes = begun.setdefault(place, [])
+        hashes.append(hash_)
+        if len(hashes) == TILE_WIDTH:
+            full.append((*place, begun.pop(place)))
 
     def complete(level: int, index: int, hash_: bytes) -> None:
-        tiles.setdefault((level // 8, index // TILE_WIDTH), []).append(hash_)
+        put(level // TILE_HEIGHT, index, hash_)
 
     def add(leaf: bytes) -> None:
-        tiles.setdefault((0, frontier.size // TILE_WIDTH), []).append(leaf)
+        put(0, frontier.size, leaf)
         frontier.append(leaf, complete)
 
     strangers: list[int] = []
@@ -70,6 +98,8 @@ def _check_contents(snapshot: Snapshot, signed: Checkpoint, progress: Callable[[
         if len(data) > MAX_ENTRY_SIZE:
             yield f"entry {index}: {len(data):,} bytes, at most {MAX_ENTRY_SIZE:,} can be served"
         add(computed)
+        while full:
+            yield from _compare(snapshot, *full.pop())
         if index % 4096 == 0:
             progress(index, signed.size)
     if frontier.size < signed.size:
@@ -79,29 +109,51 @@ def _check_contents(snapshot: Snapshot, signed: Checkpoint, progress: Callable[[
     if strangers:
         which = f"entry {strangers[0]}" if len(strangers) == 1 else f"entries {strangers[0]} to {strangers[-1]}"
         yield f"{which}: stored ({len(strangers)} in all), but the tree has only {signed.size}"
-    yield from _check_tiles(snapshot, signed.size, tiles)
+    for level, number, hashes in (*full, *((*place, hashes) for place, hashes in begun.items() if place[0])):
+        yield from _compare(snapshot, level, number, hashes)
+    yield from _check_places(snapshot, signed.size)
     progress(signed.size, signed.size)
+
+
+def _check_final(log: Log, snapshot: Snapshot, signed: Checkpoint) -> Iterator[str]:
+    """The checkpoint that witnesses cosigned, if one is kept: signed by the log, and of the same tree."""
+    note = snapshot.kept(FINAL)
+    if note is None:
+        return
+    try:
+        final = open_checkpoint(note, log_keys=log.verifier_keys).checkpoint
+        if final.size > signed.size:
+            yield f"final checkpoint: of {final.size} entries, but the tree has only {signed.size}"
+        elif Frontier(final.size, TileReader(final.size, snapshot.hashes).frontier()).root() != final.root:
+            yield f"final checkpoint: the stored hashes lead to another root than was cosigned at size {final.size}"
+    except (MalformedError, SignatureError, StorageError) as error:
+        yield f"final checkpoint: {error}"
 
 
 def _entries(first: int, end: int) -> str:
     return f"entry {first}" if end == first + 1 else f"entries {first} to {end - 1}"
 
 
-def _check_tiles(snapshot: Snapshot, size: int, computed: dict[tuple[int, int], list[bytes]]) -> Iterator[str]:
-    """Stored tiles against those that the entries lead to: full ones of level 0, full and partial ones above."""
+def _compare(snapshot: Snapshot, level: int, index: int, computed: list[bytes]) -> Iterator[str]:
+    """A stored tile against the one that the entries lead to."""
+    data = snapshot.stored_tile(level, index)
+    if data is None or data == b"".join(computed):
+        return  # whether it has to be there is another question
+    have = [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]
+    path = Tile(level, index, len(computed)).path()
+    if len(have) != len(computed):
+        yield f"{path}: {len(have)} hashes, expected {len(computed)}"
+    for offset, (a, b) in enumerate(zip(have, computed, strict=False)):
+        if a != b and b != _MISSING:
+            what = f"entry {index * TILE_WIDTH + offset}" if level == 0 else f"hash {offset}"
+            yield f"{path}: the hash of {what} is {a.hex()}, its entries lead to {b.hex()}"
+
+
+def _check_places(snapshot: Snapshot, size: int) -> Iterator[str]:
+    """Which tiles are stored: full ones of level 0, full and partial ones above."""
     expected = {(t.level, t.index): t for t in tiles_of(size) if t.level or t.width == TILE_WIDTH}
-    for level, index, data in snapshot.stored_tiles():
-        tile = expected.pop((level, index), None)
-        if tile is None:
-            yield f"tile {level}/{index}: stored, but a tree of {size} has no such full tile"
-            continue
-        want = computed.get((level, index), [])
-        have = [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]
-        if len(have) != tile.width:
-            yield f"{tile.path()}: {len(have)} hashes, expected {tile.width}"
-        for offset, (a, b) in enumerate(zip(have, want, strict=False)):
-            if a != b and b != _MISSING:
-                what = f"entry {index * TILE_WIDTH + offset}" if level == 0 else f"hash {offset}"
-                yield f"{tile.path()}: the hash of {what} is {a.hex()}, its entries lead to {b.hex()}"
+    for place in snapshot.tile_places():
+        if expected.pop(place, None) is None:
+            yield f"tile {place[0]}/{place[1]}: stored, but a tree of {size} has no such full tile"
     for tile in expected.values():
         yield f"{tile.path()}: missing"

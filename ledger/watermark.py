@@ -51,6 +51,12 @@ class Watermark:
         with self._locked(fcntl.LOCK_SH):
             return self._read()
 
+    def note(self) -> tuple[bytes, Checkpoint] | None:
+        """The checkpoint as it was signed, and parsed; None if there is none yet."""
+        with self._locked(fcntl.LOCK_SH):
+            checkpoint = self._read()
+            return None if checkpoint is None or self._known is None else (self._known[0].rstrip(b"\0"), checkpoint)
+
     def _read(self) -> Checkpoint | None:
         data = os.pread(self._file, _MAX_SIZE, 0)
         if not data:

@@ -5,12 +5,14 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres import Server, server
 
 _depth = sys.getrecursionlimit()
 if importlib.util.find_spec("py_ecc"):
@@ -35,3 +37,10 @@ def vectors() -> Callable[[str], Any]:
         return json.loads(path.read_text())
 
     return load
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this test process."""
+    with server() as running:
+        yield running

@@ -9,7 +9,7 @@ import click
 _COMMANDS = {
     "init": "certify.cli.setup",
     "keygen": "certify.cli.setup",
-    "key": "certify.cli.setup",
+    "key": "certify.cli.keys",
     "completion": "certify.cli.setup",
     "train-commit": "certify.cli.cases",
     "request": "certify.cli.cases",
@@ -20,18 +20,26 @@ _COMMANDS = {
     "receipt": "certify.cli.cases",
     "shred": "certify.cli.cases",
     "verify": "certify.cli.verify",
+    "report": "certify.cli.report",
     "show": "certify.cli.inspect",
     "diff": "certify.cli.inspect",
     "digest": "certify.cli.inspect",
     "log": "certify.cli.log",
+    "audit": "certify.cli.audit",
     "circuit": "certify.cli.circuit",
     "srs": "certify.cli.srs",
+    "connect": "certify.cli.connect",
+    "monitor": "certify.cli.monitor",
+    "witness": "certify.cli.witness",
+    "search": "certify.cli.search",
+    "serve": "certify.cli.serve",
 }
 _SECTIONS = (
-    ("Check what others say", ("verify", "show", "diff", "digest")),
+    ("Check what others say", ("verify", "report", "audit", "show", "diff", "digest")),
     ("Keep a ledger", ("init", "train-commit", "request", "issue", "bundle", "receipt", "shred")),
     ("Prove, with zero-knowledge proofs", ("fit", "prove", "circuit", "srs")),
     ("The log and its keys", ("log", "keygen", "key", "completion")),
+    ("The log for outsiders", ("serve", "connect", "witness", "monitor", "search")),
 )
 
 

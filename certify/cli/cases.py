@@ -278,11 +278,15 @@ def issue(
 @click.argument("certificate", required=False)
 @click.option("--output", "-o", type=OUTPUT, default=Path("case.bundle"), show_default=True)
 @click.option("--no-leaves", is_flag=True, help="Leave out the dataset's leaf hashes (32 bytes a record).")
+@click.option("--no-timestamp", is_flag=True, help="Without time stamps: ask no authority.")
 @json_option
-def bundle(ledger: Path, certificate: str | None, output: Path, no_leaves: bool, as_json: bool) -> None:
+def bundle(
+    ledger: Path, certificate: str | None, output: Path, no_leaves: bool, no_timestamp: bool, as_json: bool
+) -> None:
     """Write a case into one file for those who verify.
 
-    CERTIFICATE is an entry or digest, by default the last one.
+    CERTIFICATE is an entry or digest, by default the last one. Where certify.toml has a line like
+    timestamping = "http://time.example/tsr", that authority stamps the checkpoint first (RFC 3161).
 
     \b
     Examples:
@@ -295,7 +299,7 @@ def bundle(ledger: Path, certificate: str | None, output: Path, no_leaves: bool,
 
     with Workspace(ledger) as workspace:
         logged = workspace.find(certificate) if certificate else workspace.latest("unlearning")
-        made = case.collect(workspace, logged, leaves=not no_leaves)
+        made = case.collect(workspace, logged, leaves=not no_leaves, stamps=not no_timestamp)
         write(output, made)
     size = output.stat().st_size
     value = {
@@ -303,12 +307,14 @@ def bundle(ledger: Path, certificate: str | None, output: Path, no_leaves: bool,
         "bytes": size,
         "certificate": logged.digest,
         "entries": [e.index for e in made.entries],
+        "timestamps": len(made.timestamps),
     }
     emit(
         as_json,
         value,
         good(f"wrote {output}, {size:,} bytes"),
         *fields(("certificate", f"entry {logged.index}, {logged.digest}"), ("statements", len(made.entries))),
+        *(fields(("time stamps", len(made.timestamps))) if made.timestamps else ()),
         f"next: certify verify {output} --trust {ledger / 'trust.toml'}",
     )
 

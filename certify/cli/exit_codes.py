@@ -8,6 +8,7 @@ from certify.errors import CertifyError
 from circuits import errors as circuits
 from ledger import errors as ledger
 
+FORKED = 51
 INTERNAL = 70
 INTERRUPTED = 130
 
@@ -21,8 +22,18 @@ _LEDGER_CODES: tuple[tuple[type[ledger.LedgerError], int], ...] = (  # subclasse
     (ledger.EntryTooLargeError, 37),
     (ledger.ConflictError, 38),
     (ledger.KeyFileError, 30),
+    (ledger.WitnessError, 50),
+    (ledger.TimestampError, 54),
+    (ledger.SignerError, 55),
+    (ledger.MissingError, 52),
+    (ledger.RemoteError, 52),
+    (ledger.AdmissionError, 53),
+    (ledger.MissingExtraError, 57),
+    (ledger.ForkError, FORKED),
 )
 FSCK_FOUND = 39
+STATEMENTS_FOUND = 58
+AUDITS_DUE = 59
 _CIRCUIT_CODES: tuple[tuple[type[circuits.CircuitError], int], ...] = (  # subclasses first
     (circuits.SrsError, 41),
     (circuits.CommitmentError, 42),

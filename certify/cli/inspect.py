@@ -25,8 +25,8 @@ UNVERIFIED = "as stated, nothing of it verified"
 def show(what: str, ledger: Path, as_json: bool) -> None:
     """Print what a file or an entry says.
 
-    The file is a bundle, statement, inclusion proof, checkpoint, manifest, receipt, zk proof, circuit description or
-    reference string. Nothing is verified by this.
+    The file is a bundle, statement, inclusion proof, checkpoint, manifest, receipt, zk proof, circuit description,
+    reference string or time stamp. Nothing is verified by this.
 
     \b
     Examples:
@@ -139,6 +139,7 @@ def _parts(path: Path) -> dict[str, str]:
         ("points", bundle.points),
         ("zk proof", bundle.proofs),
         ("reference string", bundle.srs),
+        ("time stamp", bundle.timestamps),
     )
     parts |= {f"{what} {digest}": "" for what, folder in folders for digest in folder}  # these go by their content
     return parts | {f"removed by {digest}": str(positions) for digest, positions in bundle.removed.items()}

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 import click
 
 from certify.cli.exit_codes import FSCK_FOUND
+from certify.cli.log_storage import backup, migrate, restore
 from certify.cli.options import OUTPUT, json_option, ledger_option
 from certify.cli.output import bad, emit, good, plain, progress, table
+from certify.cli.timestamp import timestamp
 
 if TYPE_CHECKING:
+    from certify.workspace import Workspace
     from ledger.log import Log
 
 
 @click.group()
 def log() -> None:
-    """Look into the log: checkpoint, proofs, entries, and a check of everything in it."""
+    """Look into the log: checkpoint, proofs, entries, time stamps, and a check of everything in it."""
+
+
+for command in (timestamp, migrate, backup, restore):
+    log.add_command(command)
 
 
 @log.command()
@@ -38,6 +45,40 @@ def checkpoint(ledger: Path, as_json: bool) -> None:
     head = Checkpoint.parse(Note.parse(note).text)
     value = {"origin": head.origin, "size": head.size, "root": head.root.hex(), "note": note.decode()}
     emit(as_json, value, note.decode().rstrip("\n"))
+
+
+@log.command()
+@ledger_option
+@json_option
+def cosign(ledger: Path, as_json: bool) -> None:
+    """Have the newest checkpoint cosigned by the witnesses in the ledger's policy.txt. Needs no password.
+
+    Appending does so by itself. This is for what was appended while too few witnesses answered, for the first time after a
+    policy was written or changed, and to add cosignatures of witnesses that were late.
+
+    \b
+    Example:
+        certify log cosign
+
+    \b
+    Exit codes:
+        50 there is no quorum
+    """
+    from certify.errors import InputError
+    from certify.workspace import Workspace
+    from ledger.checkpoint import Checkpoint
+    from ledger.log import Log
+    from ledger.note import Note
+
+    with Workspace(ledger) as workspace:
+        reader = workspace.reader
+        if not isinstance(reader, Log):
+            raise InputError("the log is served elsewhere: its operator has it cosigned")
+        note = Note.parse(reader.cosign())
+    head = Checkpoint.parse(note.text)
+    names = sorted({line.name for line in note.signatures} - {head.origin})
+    value = {"origin": head.origin, "size": head.size, "cosigned": names, "note": note.format().decode()}
+    emit(as_json, value, good(f"{head.size} entries, cosigned by {plain(', '.join(names) or 'nobody')}"))
 
 
 @log.command()
@@ -110,21 +151,31 @@ def entries(ledger: Path, first: int, last: int | None, as_json: bool) -> None:
         certify log entries
         certify log entries --from 100 --json
     """
+    from hashlib import sha256
+
+    from certify.envelope import Envelope
+    from certify.errors import StatementError
     from certify.keyring import claimed_time
+    from certify.statement import Statement
     from certify.times import format_time
     from certify.workspace import Workspace
 
     rows: list[tuple[str, str, str, str, str]] = []
     with Workspace(ledger) as workspace:
-        for logged in workspace.statements(first, None if last is None else last + 1):
-            about = logged.statement.subjects[0]
-            time = format_time(claimed_time(logged.statement))
+        for index, data in workspace.reader.entries(first, None if last is None else last + 1):
+            try:
+                statement = Statement.parse(Envelope.parse(data).payload)
+            except StatementError:  # a log may be shared, and hold anything
+                rows.append((str(index), "no statement", "", sha256(data).hexdigest(), ""))
+                continue
+            about = statement.subjects[0]
+            time = format_time(claimed_time(statement))
             rows.append(
-                (str(logged.index), logged.statement.kind, time, logged.digest, f"{about.name} {about.sha256[:16]}")
+                (str(index), statement.kind, time, sha256(data).hexdigest(), f"{about.name} {about.sha256[:16]}")
             )
     if as_json:
         names = ("index", "kind", "time", "digest", "subject")
-        emit(True, [dict(zip(names, (int(row[0]), *row[1:]), strict=True)) for row in rows])
+        emit(True, [dict(zip(names, (int(row[0]), *(cell or None for cell in row[1:])), strict=True)) for row in rows])
     elif rows:
         table(("entry", "kind", "stated time", "digest", "subject"), rows)
     else:
@@ -133,30 +184,53 @@ def entries(ledger: Path, first: int, last: int | None, as_json: bool) -> None:
 
 @log.command()
 @ledger_option
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@json_option
+def export(ledger: Path, folder: Path, as_json: bool) -> None:
+    """Write the log to DIR as files that any web server or object store can serve (C2SP tlog-tiles).
+
+    Run it again to add what is new: only that is written, and the checkpoint last, so that whoever reads meanwhile finds a
+    whole tree. A DIR with a larger tree, or another history of it, is refused. Copy 'tile' before 'checkpoint' to other places.
+
+    \b
+    Example:
+        certify log export /var/www/log
+    """
+    from certify.errors import InputError
+    from certify.workspace import Workspace
+    from ledger.export import export as write
+    from ledger.log import Log
+
+    with Workspace(ledger) as workspace:
+        reader = workspace.reader
+        if not isinstance(reader, Log):
+            raise InputError(f"the log of {ledger} is served elsewhere: export it there")
+        with progress("exporting", reader.size(), unit="entries") as update:
+            done = write(reader, folder, update)
+    value = {"before": done.before, "size": done.size, "written": done.written, "removed": done.removed}
+    since = f", {done.size - done.before} of them new" if done.before is not None else ""
+    emit(as_json, value, good(f"{done.size} entries{since}; {done.written} files written, {done.removed} removed"))
+
+
+@log.command()
+@ledger_option
 @json_option
 def fsck(ledger: Path, as_json: bool) -> None:
     """Recompute the whole log and compare it with all that is stored and signed. Names what is wrong.
+
+    Of a log that somebody else serves, everything that is served: checkpoint, tiles and entries.
 
     \b
     Exit codes:
         0 nothing found     39 something is wrong
     """
     from certify.workspace import Workspace
-    from ledger import fsck as checker
-    from ledger.log import Log
 
     with Workspace(ledger) as workspace:
-        keys = workspace.log_keys()
-        watermark = workspace.path / "keys" / "log.seen"
-        with Log.open(
-            workspace.path / "log.db",
-            verifier_keys=keys,
-            watermark=watermark if watermark.exists() else None,
-            check=False,
-        ) as opened:
-            with progress("checking", _extent(opened), unit="entries") as update:
-                findings = list(checker.check(opened, lambda done, _total: update(done)))
-            size = _extent(opened)
+        if workspace.is_remote:
+            size, findings = _fsck_served(workspace)
+        else:
+            size, findings = _fsck_stored(workspace)
     if as_json:
         emit(True, {"entries": size, "findings": findings})
     else:
@@ -165,6 +239,36 @@ def fsck(ledger: Path, as_json: bool) -> None:
         click.echo(f"{len(findings)} findings" if findings else good(f"{size} entries, nothing wrong"))
     if findings:
         raise click.exceptions.Exit(FSCK_FOUND)
+
+
+def _fsck_served(workspace: "Workspace") -> tuple[int, list[str]]:
+    from ledger.monitor import check
+    from ledger.source import open_source
+
+    size = workspace.reader.size()  # which compares with what was seen before
+    source = open_source(str(workspace.log_place))
+    try:
+        with progress("checking", size, unit="entries") as update:
+            return size, check(source, workspace.log_keys(), progress=lambda done, _total: update(done))
+    finally:
+        source.close()
+
+
+def _fsck_stored(workspace: "Workspace") -> tuple[int, list[str]]:
+    from ledger import fsck as checker
+    from ledger.log import Log
+
+    keys = workspace.log_keys()
+    watermark = workspace.path / "keys" / "log.seen"
+    with Log.open(
+        workspace.log_place,
+        verifier_keys=keys,
+        watermark=watermark if watermark.exists() else None,
+        check=False,
+    ) as opened:
+        with progress("checking", _extent(opened), unit="entries") as update:
+            findings = list(checker.check(opened, lambda done, _total: update(done)))
+        return _extent(opened), findings
 
 
 def _extent(opened: "Log") -> int:

@@ -52,6 +52,20 @@ class RegularFile(click.Path):
 FILE = RegularFile()
 
 
+class LedgerFolder(click.Path):
+    """A ledger's folder, by its path or by the URL that was connected to it."""
+
+    name = "folder or url"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from certify.places import folder_of
+
+        return folder_of(value)
+
+
 class Time(click.ParamType):  # type: ignore[type-arg]
     """``2026-11-21T09:30:00Z``"""
 
@@ -103,12 +117,12 @@ def ledger_option(command: Command) -> Command:
         "--ledger",
         "-l",
         "ledger",
-        type=click.Path(path_type=Path),
+        type=LedgerFolder(),
         default=Path("ledger"),
         envvar="CERTIFY_LEDGER",
         show_default=True,
         show_envvar=True,
-        help="The ledger's folder.",
+        help="The ledger's folder, or the URL of its log.",
     )(command)
 
 

@@ -55,7 +55,20 @@ def _bundle(data: bytes) -> dict[str, Any]:
         "datasets": {root: f"{len(leaves) // 32} records" for root, leaves in bundle.leaves.items()},
         "removed": {digest: f"{len(positions)} records" for digest, positions in bundle.removed.items()},
         **_zk_parts(bundle),
+        **({"timestamps": _stamps(bundle)} if bundle.timestamps else {}),
     }
+
+
+def _stamps(bundle: "Bundle") -> dict[str, Any]:
+    from ledger.errors import TimestampError
+
+    found: dict[str, Any] = {}
+    for digest, data in bundle.timestamps.items():
+        try:
+            found[digest] = _timestamp(data)
+        except TimestampError as error:
+            found[digest] = f"malformed: {error}"
+    return found
 
 
 def _zk_parts(bundle: "Bundle") -> dict[str, dict[str, Any]]:
@@ -135,6 +148,19 @@ def _checkpoint(data: bytes) -> dict[str, Any]:
     }
 
 
+def _timestamp(data: bytes) -> dict[str, Any]:
+    from certify.times import format_time
+    from ledger.timestamp import read
+
+    stamp = read(data, None)
+    return {
+        "time": format_time(stamp.time),
+        "signer": stamp.signer,
+        "policy": stamp.policy,
+        "over": stamp.imprint.hex(),
+    }
+
+
 def _manifest(data: bytes) -> dict[str, Any]:
     from certify.digest import Manifest
 
@@ -169,4 +195,5 @@ _READERS: tuple[tuple[str, Callable[[bytes], dict[str, Any]]], ...] = (
     ("zk proof", _zk_proof),
     ("circuit", _circuit),
     ("reference string", _srs),
+    ("time stamp", _timestamp),
 )

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from certify.audit.verdict import PASS
+from certify.audits import BAD, Audited
 from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option, weight_files
 from certify.cli.output import bad, dim, emit, folded, forgeable, good, plain, progress, strong
 from certify.digest import Manifest, TensorSource
-from certify.errors import InputError, VerificationError
+from certify.errors import FailedAuditError, InputError, VerificationError
 from certify.fields import Scalar
 from certify.inputs import read_file
 from certify.openings import Read
@@ -44,6 +46,11 @@ _DEVELOPMENT = "whoever made it can forge proofs, so the proof in this case coun
     is_flag=True,
     help="Go on where a proof's reference string is not the ceremony's. The proof then counts for nothing.",
 )
+@click.option(
+    "--allow-failed-audit",
+    is_flag=True,
+    help="Go on where a trusted auditor's last verdict is FAIL or OVER-FORGOTTEN. The report says so.",
+)
 @json_option
 def verify(
     bundle: Path,
@@ -54,6 +61,7 @@ def verify(
     receipts: tuple[Path, ...],
     at: datetime | None,
     allow_development_srs: bool,
+    allow_failed_audit: bool,
     as_json: bool,
 ) -> None:
     """Verify a case. Needs no network, no weights and no data; says what is shown and what is not.
@@ -78,15 +86,16 @@ def verify(
     from certify import verifier
 
     beliefs = Trust.load(trust)
-    given = _given(files, receipts)
+    given = given_of(files, receipts)
     try:
-        with _weights(weights, tied) as (manifest, read):
+        with weights_of(weights, tied) as (manifest, read):
             report = verifier.verify(
                 read_file(bundle, MAX_BUNDLE_SIZE + 1),
                 beliefs,
                 now=at,
                 given=replace(given, weights=manifest, read=read),
                 allow_development_srs=allow_development_srs,
+                allow_failed_audit=allow_failed_audit,
             )
     except VerificationError as error:
         if not as_json:
@@ -100,7 +109,7 @@ def verify(
         _show(report)
 
 
-def _given(files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
+def given_of(files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
     digests: list[tuple[str, str]] = []
     if files:
         from certify.files import sha256_file
@@ -112,7 +121,7 @@ def _given(files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
 
 
 @contextmanager
-def _weights(paths: tuple[Path, ...], tied: Pairs) -> Iterator[tuple[Manifest | None, Read | None]]:
+def weights_of(paths: tuple[Path, ...], tied: Pairs) -> Iterator[tuple[Manifest | None, Read | None]]:
     """Their manifest, and a way to read single tensors of the same open files. Raises DigestError when they change meanwhile."""
     if not paths:
         yield None, None
@@ -152,8 +161,12 @@ def _show(report: Report) -> None:
     _show_steps(report.steps)
     click.echo()
     grade = strong(report.grade) if report.grade == "attested" else click.style(report.grade, fg="green", bold=True)
-    first, *others = folded(f"grade: {report.grade}: {report.meaning}.", 10, first=f"{good('VERIFIED')}  ")
+    failed = any(audit.verdict in BAD for audit in report.audits)
+    mark = strong("AUTHENTIC") if failed else good("VERIFIED")
+    first, *others = folded(f"grade: {report.grade}: {report.meaning}.", 10, first=f"{mark}  ")
     click.echo("\n".join([first.replace(report.grade, grade, 1), *others]))
+    for audit in report.audits:
+        _show_audit(audit)
     if report.development_srs:
         click.echo("\n".join(forgeable(_DEVELOPMENT)))
     who = f"{report.certificate} by {plain(report.issuer)}, method {plain(report.method)}"
@@ -163,6 +176,17 @@ def _show(report: Report) -> None:
     click.echo("What this does not show:")
     for limit in report.limits:
         click.echo("\n".join(folded(plain(limit), 4, first="  - ")))
+
+
+def _show_audit(audit: Audited) -> None:
+    """FAIL and OVER-FORGOTTEN so that nobody overlooks them."""
+    if audit.verdict in BAD:
+        label = bad("FAILED AUDIT")
+    else:
+        label = good("audited     ") if audit.verdict == PASS and not audit.stale else strong("audited     ")
+    click.echo("\n".join(folded(plain(str(audit)), 14, first=f"{label}  ", style=bad if audit.verdict in BAD else str)))
+    for reason in audit.reasons:
+        click.echo("\n".join(folded(plain(reason), 16, first=" " * 14 + "- ", style=dim)))
 
 
 def _show_steps(steps: tuple[Step, ...]) -> None:
@@ -178,5 +202,9 @@ def _show_failure(error: VerificationError) -> None:
     _show_steps(steps)
     click.echo(f"{bad(f'{error.step:>2} NO')}  {TITLES[error.step]}")
     click.echo()
-    advice = "What was given is not what this case is about." if error.step == 9 else "Do not rely on this bundle."
+    advice = "Do not rely on this bundle."
+    if error.step == 9:
+        advice = "What was given is not what this case is about."
+    elif isinstance(error, FailedAuditError):
+        advice = "The bundle is authentic; the model is not shown to have forgotten."
     click.echo(f"{bad('REFUSED')} at step {error.step}. {advice}")

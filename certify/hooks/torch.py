@@ -125,7 +125,7 @@ def _new_run(
     parameters: Mapping[str, Scalar | list[Scalar]] | None,
     seeds: Sequence[int] | None,
 ) -> HookRun:
-    workspace = ledger if isinstance(ledger, Workspace) else Workspace(Path(ledger))
+    workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     chosen = list(seeds) if seeds is not None else [torch.initial_seed()]
     run = HookRun(workspace, model, method, dict(parameters or {}), chosen)
     _method(run)  # so that what cannot be stated is refused before the block has worked for hours

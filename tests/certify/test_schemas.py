@@ -13,13 +13,17 @@ from certify.errors import StatementError
 from certify.schema import FOLDER, files, schemas
 from certify.statement import PREDICATES, PREFIX, Statement
 from certify.wire import canonical
+from tests.audit_cases import audited_case
 from tests.cases import operator, request, revocation, rotation, training, usual_case
 
 CASE = usual_case()
+AUDITED = [entry.envelope.payload for entry in audited_case().bundle().entries[3:]]
 PAYLOADS = {
     "training": [training().payload()],
     "request": [request().payload()],
     "unlearning": [CASE.bundle().entries[2].envelope.payload],
+    "audit-plan": AUDITED[:1],
+    "audit": AUDITED[1:],
     "key": [
         rotation(CASE.operator.key, operator("Heir").key).payload(),
         revocation(CASE.operator.key).payload(),

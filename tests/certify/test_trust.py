@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from certify.errors import TrustError
 from certify.trust import Trust, TrustedIssuer, TrustedLog, format_trust
+from ledger.log_key import LogKey
+from ledger.policy import Policy
 from tests.cases import Witness, day, operator
 
 CLINIC, OTHER = operator(post_quantum=True), operator("Other", algorithm="ed25519", origin="other.example/log")
@@ -38,6 +40,38 @@ def test_witnesses_and_quorum() -> None:
     trust = Trust.parse(witnesses(2, *KEYS).encode())
     assert trust.quorum == 2
     assert trust.witnesses == tuple(witness.public for witness in WITNESSES)
+
+
+POLICY = f"""
+witness a {KEYS[0]}
+witness b {KEYS[1]} https://b.example/
+group both all a b
+quorum both
+"""
+
+
+def by_policy(policy: str = POLICY, more: str = "") -> str:
+    return f'{TEXT}\n[witnesses]\n{more}policy = """{policy}"""\n'
+
+
+def test_a_policy_in_place_of_a_number() -> None:
+    trust = Trust.parse(by_policy().encode())
+    assert trust.witnessing == trust.policy == Policy.parse(POLICY.encode())
+    assert (set(trust.witnesses), trust.quorum) == ({witness.public for witness in WITNESSES}, 0)
+    flat = Trust.parse(witnesses(2, *KEYS).encode()).witnessing
+    for cosigned in ([], ["witness.example/a"], ["witness.example/a", "witness.example/b"]):
+        assert flat.satisfied(cosigned) == trust.witnessing.satisfied(cosigned) == (len(cosigned) == 2)
+    assert Trust.parse(TEXT.encode()).witnessing.quorum is None
+    assert Trust.parse(by_policy("quorum none\n").encode()).witnessing.quorum is None
+
+
+def test_logs_in_a_policy_have_to_be_those_of_the_file() -> None:
+    own = [f"log {log.keys[0].format()}" for log in LOGS]
+    assert Trust.parse(by_policy("\n".join(["", *own, POLICY])).encode()).policy
+    stranger = f"log {LogKey.generate('stranger.example').verifier_keys[0].format()}"
+    for logs in (own[:1], [stranger], [*own, stranger]):
+        with pytest.raises(TrustError, match="names other logs"):
+            Trust.parse(by_policy("\n".join(["", *logs, POLICY])).encode())
 
 
 def test_offsets_are_honoured() -> None:
@@ -77,6 +111,18 @@ REFUSED = {
     "quorum as a flag": witnesses("true", *KEYS),
     "no witness": witnesses(1),
     "log key as a witness": witnesses(1, LOG_KEY),
+    "one witness's key under two names": witnesses(
+        2, KEYS[0], Witness("alias.example", WITNESSES[0].key).public.format()
+    ),
+    "neither number nor policy": TEXT + "\n[witnesses]\n",
+    "number without keys": TEXT + "\n[witnesses]\nquorum = 1\n",
+    "keys without number": TEXT + f'\n[witnesses]\nkeys = ["{KEYS[0]}"]\n',
+    "number and policy": by_policy(more="quorum = 1\n"),
+    "keys and policy": by_policy(more=f'keys = ["{KEYS[0]}"]\n'),
+    "policy without quorum": by_policy(POLICY.replace("quorum both", "")),
+    "policy that counts a witness twice": by_policy(POLICY.replace("all a b", "all a a")),
+    "policy that ends early": by_policy(POLICY.rstrip()),
+    "policy as a list": TEXT + "\n[witnesses]\npolicy = []\n",
     "oversized": TEXT + "#" * (1 << 20),
     "deep nesting": "x = " + "[" * 100_000,
 }

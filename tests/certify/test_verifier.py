@@ -98,6 +98,18 @@ def test_limits_say_what_was_not_looked_at() -> None:
     assert "asks for no witness" not in limits(seen, CASE.trust(witnesses=[witness], quorum=1))
 
 
+def test_the_report_says_which_witnesses_cosigned_when() -> None:
+    a, b, c = (Witness(f"{name}.example") for name in "abc")
+    case = replace(CASE, cosigners=[(a, day(40)), (b, day(30)), (c, day(35))])
+    report = verify(case.data(), CASE.trust(witnesses=[a, b, c], quorum=2), now=NOW)
+    assert report.steps[3].established[1:] == (
+        "cosigned by b.example at 2026-01-31T00:00:00Z",
+        "cosigned by c.example at 2026-02-05T00:00:00Z",
+        "cosigned by a.example at 2026-02-10T00:00:00Z",
+        "required: 2 of a.example, b.example, c.example; reached at 2026-02-05T00:00:00Z",
+    )
+
+
 def test_without_leaves_the_retained_set_is_the_operators_word() -> None:
     bundle = replace(CASE.bundle(), leaves={}, removed={})
     assert "does not hold what it takes to recompute" in limits(bundle)
@@ -122,10 +134,10 @@ def test_several_trusted_logs_are_alternatives() -> None:
     assert verify(DATA, both, now=NOW)
 
 
-def test_verifier_loads_neither_torch_nor_numpy_nor_sqlalchemy() -> None:
+def test_verifier_loads_neither_torch_nor_a_database_nor_a_network() -> None:
     code = """
 import sys, certify, certify.verifier, certify.trust, certify.bundle, certify.receipt
-heavy = ("torch", "numpy", "sqlalchemy", "safetensors", "sklearn", "socket", "ssl", "asyncio", "sqlite3")
+heavy = ("torch", "numpy", "sqlalchemy", "safetensors", "sklearn", "socket", "ssl", "asyncio", "sqlite3", "httpx", "starlette")
 print([name for name in heavy if name in sys.modules])
 """
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

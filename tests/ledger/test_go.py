@@ -32,8 +32,8 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     folder = tmp_path_factory.mktemp("go")
     program = folder / "judge"
     environment = os.environ | {"GO111MODULE": "off", "GOPATH": str(GOPATH), "GOCACHE": str(folder / "cache")}
-    source = Path(__file__).parent / "go" / "main.go"
-    subprocess.run([go, "build", "-o", program, source], check=True, env=environment, cwd=folder)
+    sources = [Path(__file__).parent / "go" / name for name in ("main.go", "cosignature.go")]
+    subprocess.run([go, "build", "-o", program, *sources], check=True, env=environment, cwd=folder)
 
     def ask(questions: list[dict[str, Any]]) -> list[str]:
         lines = "\n".join(json.dumps(q, default=lambda data: b64encode(data).decode()) for q in questions)

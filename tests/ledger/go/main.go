@@ -1,4 +1,5 @@
 // Reads one JSON question a line, answers "ok" or "error: ..." a line, with Go's own sumdb/note and sumdb/tlog.
+// Cosignatures, which these do not know, are judged by crypto/ed25519 and what cosignature.go says of C2SP tlog-cosignature.
 package main
 
 import (
@@ -26,6 +27,10 @@ type question struct {
 	Path    [][]byte          // inclusion or consistency proof
 	Tiles   map[string][]byte // by path, without the height
 	Leaves  [][]byte          // all leaf hashes
+	Witness string            // verifier key of a witness
+	Time    uint64            // of its cosignature
+	Proof   []byte            // tlog-proof
+	Entry   []byte            // logged
 }
 
 // tiles serves a question's tiles to tlog.
@@ -84,6 +89,10 @@ func answer(q *question) error {
 		return tlog.CheckTree(hashes(q.Path), q.Size, hash(q.Root), q.OldSize, hash(q.OldRoot))
 	case "tiles":
 		return checkTiles(q)
+	case "cosigned":
+		return checkCosigned(q, q.Note)
+	case "proof":
+		return checkProof(q)
 	}
 	return fmt.Errorf("unknown question %q", q.Op)
 }

@@ -1,0 +1,124 @@
+"""certify report: a case as a page to read and to print."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from certify.bundle import MAX_BUNDLE_SIZE, Bundle
+from certify.cli.options import FILE, OUTPUT, WEIGHTS, Pair, Time, json_option
+from certify.cli.output import bad, emit, good, plain
+from certify.cli.verify import Pairs, given_of, weights_of
+from certify.errors import InputError, VerificationError
+from certify.inputs import read_file, write_file
+from certify.statement import Audit, AuditPlan, Statement
+from certify.times import format_time, now
+from certify.trust import MAX_TRUST_SIZE, Trust
+from certify.verifier import Report
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--trust", "-t", type=FILE, required=True, help="The trust file: whose keys you believe.")
+@click.option("-o", "--output", type=OUTPUT, help="The page to write.  [default: the bundle's name, .html]")
+@click.option(
+    "--weights", "-w", type=WEIGHTS, multiple=True, help="As 'certify verify' takes them; also the following."
+)
+@click.option("--tied", type=Pair(), multiple=True, help="A tied tensor that the weights files left out, as name=kept.")
+@click.option("--file", "-f", "files", type=FILE, multiple=True, help="A file that the certificate may name.")
+@click.option("--receipt", "-r", "receipts", type=FILE, multiple=True, help="A data subject's receipt.")
+@click.option("--scores", type=FILE, multiple=True, help="An auditor's scores.json, for ROC curves and histograms.")
+@click.option("--at", type=Time(), help="Verify as of this time.  [default: now]")
+@click.option("--allow-development-srs", is_flag=True, help="Go on where a proof counts for nothing.")
+@click.option("--allow-failed-audit", is_flag=True, help="Go on where an auditor's last verdict is bad.")
+@json_option
+def report(
+    bundle: Path,
+    trust: Path,
+    output: Path | None,
+    weights: tuple[Path, ...],
+    tied: Pairs,
+    files: tuple[Path, ...],
+    receipts: tuple[Path, ...],
+    scores: tuple[Path, ...],
+    at: datetime | None,
+    allow_development_srs: bool,
+    allow_failed_audit: bool,
+    as_json: bool,
+) -> None:
+    """Verify a case, and write a page about it that a judge can read: verdict, limits, dates, audits, what was checked.
+
+    The page is one HTML file with everything in it, without scripts, for a browser or a printer. A case that does not verify
+    gets a page as well, which says REFUSED and why; the command then ends as 'certify verify' does. The page is not evidence:
+    it says how to check the bundle. With --at, the same files give the same page. Whoever has the scores of an audit gets its
+    ROC curves too, once the scores are those that the auditor signed; this needs the audit extra.
+
+    \b
+    Examples:
+        certify report case.bundle --trust trust.toml
+        certify report case.bundle --trust trust.toml -o case.html --weights deployed/
+        certify report case.bundle --trust trust.toml --scores audit/scores.json
+
+    \b
+    Exit codes: those of 'certify verify'.
+    """
+    from certify import verifier
+    from certify.report import Source, html, refused
+
+    target = output or bundle.with_suffix(".html")
+    if target.exists() and any(target.samefile(file) for file in (bundle, trust, *weights, *files, *receipts, *scores)):
+        raise InputError(
+            f"expected a new file to write the page to, got {target}, which is read: choose another with -o"
+        )
+    believed, data = read_file(trust, MAX_TRUST_SIZE + 1), read_file(bundle, MAX_BUNDLE_SIZE + 1)
+    beliefs = Trust.parse(believed)
+    given, moment = given_of(files, receipts), (at or now()).replace(microsecond=0)
+    named = [("--weights", weights), ("--file", files), ("--receipt", receipts)]
+    options = [text for option, paths in named for path in paths for text in (option, path.name)]
+    options += [text for name, kept in tied for text in ("--tied", f"{name}={kept}")]
+    options += ["--allow-development-srs"] * allow_development_srs + ["--allow-failed-audit"] * allow_failed_audit
+    source = Source(bundle.name, data, trust.name, believed, moment, tuple(options))
+    try:
+        with weights_of(weights, tied) as (manifest, read):
+            verified = verifier.verify(
+                data,
+                beliefs,
+                now=moment,
+                given=replace(given, weights=manifest, read=read),
+                allow_development_srs=allow_development_srs,
+                allow_failed_audit=allow_failed_audit,
+            )
+    except VerificationError as error:
+        write_file(target, refused(error, source).encode())
+        if not as_json:
+            click.echo(f"{bad('REFUSED')} at step {error.step}; {plain(str(target))} says why")
+        raise
+    parsed = Bundle.parse(data)
+    pictures = dict(_pictures(parsed, verified, file) for file in scores)
+    write_file(target, html(verified, parsed, source, pictures).encode())
+    value = {"verified": True, "report": str(target), "grade": verified.grade, "at": format_time(source.at)}
+    emit(as_json, value, f"{good('VERIFIED')}  {plain(verified.grade)}; report in {plain(str(target))}")
+
+
+def _pictures(bundle: Bundle, verified: Report, file: Path) -> tuple[int, dict[str, str]]:
+    """The entry of the audit that is of these scores, and its pictures. Raises InputError or MismatchError."""
+    from hashlib import sha256
+
+    from certify import audit_run
+    from certify.audit import figures
+
+    data = read_file(file, audit_run.MAX_SCORES)
+    digest = sha256(data).hexdigest()
+    said = {entry.index: Statement.parse(entry.envelope.payload).predicate for entry in bundle.entries}
+    plans = {entry.envelope.digest: said[entry.index] for entry in bundle.entries}
+    for audited in verified.audits:
+        audit = said[audited.index]
+        if not isinstance(audit, Audit) or audit.scores != digest or audit.figures is None:
+            continue
+        plan = plans[audit.plan]
+        assert isinstance(plan, AuditPlan)
+        scores = audit_run.check_scores(plan, audit, data)
+        drawn = figures.pictures(plan.rules.plan(), audit.figures.found(), scores)
+        return audited.index, {name: figures.svg(drawn[name]) for name in ("roc", "histograms")}
+    raise InputError(f"no audit that counts in this case is of {file.name}, with SHA-256 {digest}")

@@ -1,0 +1,51 @@
+"""A disk whose fsync fails: the append fails, too; nothing acknowledged is lost, and nothing forked is signed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import server
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def library() -> Iterator[Path]:
+    """Preloaded, it lets fsync fail when told so. In a folder that PostgreSQL's user can read."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("a C compiler (cc) on Linux is needed to let fsync fail")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        built = Path(name) / "failing_fsync.so"
+        source = str(HERE / "failing_fsync.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(built), source, "-ldl"], check=True)
+        yield built
+
+
+def run(place: str, mark: Path, flag: Path, **environment: str) -> None:
+    root = str(HERE.parents[1])
+    done = subprocess.run(
+        [sys.executable, str(HERE / "fsync_writer.py"), place, str(mark), str(flag)],
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": root} | environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+def test_fsync_that_fails_under_sqlite(library: Path, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    run(str(tmp_path / "log.db"), tmp_path / "mark", flag, LD_PRELOAD=str(library), FAILING_FSYNC=str(flag))
+
+
+def test_fsync_that_fails_under_postgresql(library: Path, tmp_path: Path) -> None:
+    """The server gives up, loses its memory, and reads what the disk has."""
+    with server(environment={"LD_PRELOAD": str(library), "FAILING_FSYNC": "flag"}) as running:
+        run(running.url(), tmp_path / "mark", running.data / "flag")
