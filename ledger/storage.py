@@ -290,8 +290,8 @@ class Storage(ABC):
         """Database errors as this package's own."""
         try:
             yield
-        except (sa.exc.DatabaseError, self._driver_error) as error:
-            reason = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+        except (sa.exc.SQLAlchemyError, self._driver_error) as error:
+            reason = getattr(error, "orig", None) or error
             raise StorageError(f"the log's database {self.name} failed: {str(reason).strip()}") from error
 
 

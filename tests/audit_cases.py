@@ -44,7 +44,7 @@ def arm(name: str, auc: float = 0.5, accuracy: float = 0.9, epsilon: float = 0.0
         around(auc),
         (TruePositives(0.01, rare, Estimate(0.01, 0.0, 0.05)),),
         EpsilonBound(epsilon, 2.5, 0.8, "high", 1.5, 10, 50, 2, 50),
-        Tail(rare, rare),
+        Tail(rare, rare, rare),
         Utility(accuracy, accuracy, around(0.85), 0.95),
     )
 

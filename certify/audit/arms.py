@@ -6,7 +6,8 @@
 Every arm is asked how sure it is of the records to forget and of records held out, which none of them learnt. Half A of both
 fixes the tests, half B is tested; the halves follow from the plan's seed. Comparisons are of scores on the same records.
 
-- *AUC*, on all records, no threshold. Differences between arms by DeLong's paired interval.
+- *AUC*, on all records, no threshold. A difference between arms has DeLong's paired variance, for the choice of records, and
+  that of the retrained models' own AUCs, for the luck of one training; degrees of freedom as Welch and Satterthwaite have it.
 - *ε*: side and threshold are the ones that show the most on half A, tested on half B (:class:`EpsilonBound`).
 - *Tails*: thresholds are quantiles of the retrained models' scores of half A; the shares beyond them are of the forgotten of B.
 """
@@ -132,14 +133,17 @@ def compare(plan: Plan, scores: np.ndarray, forgotten: int, utilities: Sequence[
             auc=roc.auc(*pairs[i], plan.confidence),
             true_positives=tuple(roc.true_positives(*pairs[i], at, plan.confidence) for at in FALSE_POSITIVE_RATES),
             epsilon=_bound(counts[i], tests[i], power, plan),
-            tail=_tail(second[i][0], bounds, plan),
+            tail=_tail(second[i], bounds, plan),
             utility=utilities[i],
         )
         for i, name in enumerate(names)
     ]
     mean = [-1 / reference] * reference
-    control = roc.contrast(pairs, [1, 0, *mean], plan.confidence)
-    difference = roc.contrast(pairs, [0, 1, *mean], plan.confidence)
+    spread = float(np.var([arm.auc.value for arm in made[2:]], ddof=1))
+    control, difference = (
+        roc.contrast(pairs, weights, plan.confidence, spread=spread, trained=reference)
+        for weights in ([1, 0, *mean], [0, 1, *mean])
+    )
     return Figures(
         attack=plan.attack,
         forgotten=forgotten,
@@ -171,7 +175,7 @@ def _fix(pair: Pair, plan: Plan) -> tuple[Side, float]:
         missed = len(members) - np.rint(hits * len(members)).astype(int)
         fnr = intervals.upper(missed, len(members), tail)
         fpr = intervals.upper(np.rint(alarms * len(others)).astype(int), len(others), tail)
-        shown = np.log(np.maximum(1 - plan.delta - fnr, 1e-300) / fpr)
+        shown = intervals.refuted(fnr, fpr, plan.delta)
         at = int(np.lexsort((hits - alarms, shown))[-1])
         options.append((float(shown[at]), float(hits[at] - alarms[at]), side, sign * float(found.thresholds[1:][at])))
     _, _, side, threshold = max(options, key=lambda option: option[:2])
@@ -204,10 +208,13 @@ def _bound(counts: Counts, test: tuple[Side, float], power: float, plan: Plan) -
     )
 
 
-def _tail(forgotten: np.ndarray, bounds: np.ndarray, plan: Plan) -> Tail:
-    shares = [int((forgotten > bounds[1]).sum()), int((forgotten < bounds[0]).sum())]
-    above, below = (intervals.rate(hits, len(forgotten), plan.confidence) for hits in shares)
-    return Tail(above, below)
+def _tail(pair: Pair, bounds: np.ndarray, plan: Plan) -> Tail:
+    (low, high), (forgotten, held_out) = bounds, pair
+    return Tail(
+        above=intervals.rate(int((forgotten > high).sum()), len(forgotten), plan.confidence),
+        below=intervals.rate(int((forgotten < low).sum()), len(forgotten), plan.confidence),
+        held_out_above=intervals.rate(int((held_out > high).sum()), len(held_out), plan.confidence),
+    )
 
 
 def _power(control: Estimate, plan: Plan) -> float:

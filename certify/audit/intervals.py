@@ -1,10 +1,10 @@
 """How sure counts make us: intervals of rates, lower bounds of ε, what n records could have shown at best, and power.
 
 - Clopper and Pearson (1934): the exact interval of a rate. k of n has the bounds of two beta distributions.
-- A mechanism is (ε, δ)-private only if every attack has 1 − δ − FNR ≤ e^ε FPR (Kairouz, Oh, Viswanath 2015). With upper bounds
-  of both rates, 2.5 % each, so that 95 % holds for the two together::
+- A mechanism is (ε, δ)-private only if every attack has 1 − δ − FNR ≤ e^ε FPR and the same with the rates exchanged (Kairouz,
+  Oh, Viswanath 2015). With upper bounds of both rates, 2.5 % each, both inequalities hold together at 95 %::
 
-      ε ≥ ln((1 − δ − FNR_up) / FPR_up)
+      ε ≥ max(ln((1 − δ − FNR_up) / FPR_up), ln((1 − δ − FPR_up) / FNR_up))
 
 - The interval takes records to be independent. A single trained model does not promise that: Steinke, Nasr and Jagielski
   (2023, theorem 5.2) bound ε from guesses about records that were included by coin flips, in one model, without it.
@@ -17,7 +17,7 @@ True
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp, log
+from math import exp
 
 import numpy as np
 from scipy.optimize import brentq
@@ -68,7 +68,14 @@ def epsilon(counts: Counts, *, delta: float = 0.0, confidence: float = CONFIDENC
     tail = (1 - confidence) / 2
     fnr = float(upper(counts.members - counts.hits, counts.members, tail))
     fpr = float(upper(counts.false_alarms, counts.others, tail))
-    return max(0.0, log((1 - delta - fnr) / fpr)) if fnr < 1 - delta else 0.0
+    return max(0.0, float(refuted(fnr, fpr, delta)))
+
+
+def refuted(fnr: np.ndarray | float, fpr: np.ndarray | float, delta: float) -> np.ndarray:
+    """The ε that rates no greater than these refute, below 0 where they refute none."""
+    least = 1e-300  # a logarithm of nothing is no error here
+    forth = np.log(np.maximum(1 - delta - np.asarray(fnr), least) / fpr)
+    return np.maximum(forth, np.log(np.maximum(1 - delta - np.asarray(fpr), least) / fnr))
 
 
 def best_epsilon(tests: Iterable[Counts], *, delta: float = 0.0, confidence: float = CONFIDENCE) -> float:
@@ -108,7 +115,8 @@ def power(
     fpr = upper(
         alarms, others, tail
     )  # rising, so that for each number of misses the alarms that still show it are the first
-    allowed = np.searchsorted(fpr, (1 - delta - fnr) * exp(-beyond), side="left")
+    most = np.maximum((1 - delta - fnr) * exp(-beyond), 1 - delta - fnr * exp(beyond))
+    allowed = np.searchsorted(fpr, most, side="left")
     chance = binom.cdf(allowed - 1, others, false_positive_rate)
     return float(min(1.0, (binom.pmf(missed, members, 1 - true_positive_rate) * chance).sum()))
 

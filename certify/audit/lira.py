@@ -6,9 +6,10 @@ shadows give two normal distributions of the logit confidence φ, with it and wi
     online    ln N(φ; μ_in, σ²) − ln N(φ; μ_out, σ²)          offline    (φ − μ_out) / σ_out
 
 The offline score has the order of the paper's 1 − P[Z > φ] and does not run out of digits. Online, the variance is one for each
-record, that of in and out together: it takes two thirds of the shadows for the same precision, and it keeps the score monotone
-in φ, so that a model which was driven far below anything known scores low. With fewer than 16 shadows on a side, records share
-one variance as well (the paper's advice for few shadows). ``variance`` chooses otherwise.
+record, that of in and out together, which few shadows give well enough, and a record whose shadows are no surer with it than
+without it scores 0. So no score falls as φ rises, and a model that was driven far below anything known scores low: with the
+paper's own formula it may score as high as a member. With fewer than 16 shadows on a side, records share one variance as well
+(the paper's advice for few shadows). ``variance="each"`` and ``monotone=False`` give the paper's form.
 """
 
 from dataclasses import dataclass
@@ -59,11 +60,15 @@ def fit(shadows: Shadows, variance: Variance = "auto") -> Normals:
     return Normals(np.asarray(of_in.mean(0)), np.asarray(of_out.mean(0)), *deviations)
 
 
-def online(normals: Normals, confidences: np.ndarray) -> np.ndarray:
+def online(normals: Normals, confidences: np.ndarray, *, monotone: bool = True) -> np.ndarray:
     """The log likelihood ratio of every candidate; high speaks for a member. (…, m) -> (…, m)"""
     inside = norm.logpdf(confidences, normals.mean_in, normals.deviation_in)
     outside = norm.logpdf(confidences, normals.mean_out, normals.deviation_out)
-    return np.asarray(inside - outside)
+    return (
+        np.where(normals.mean_in > normals.mean_out, inside - outside, 0.0)
+        if monotone
+        else np.asarray(inside - outside)
+    )
 
 
 def offline(normals: Normals, confidences: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from math import exp, log, sqrt
 
 import numpy as np
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from certify.audit.intervals import CONFIDENCE, rate
 from certify.audit.verdict import Estimate, TruePositives
@@ -69,18 +70,31 @@ def auc(members: Scores, others: Scores, confidence: float = CONFIDENCE) -> Esti
 
 
 def contrast(
-    arms: Sequence[tuple[Scores, Scores]], weights: Sequence[float], confidence: float = CONFIDENCE
+    arms: Sequence[tuple[Scores, Scores]],
+    weights: Sequence[float],
+    confidence: float = CONFIDENCE,
+    *,
+    spread: float = 0.0,
+    trained: int = 0,
 ) -> Estimate:
     """Σ weight · AUC of attacks on the same records, such as one arm less the mean of others. DeLong's paired interval.
 
-    Each arm is (scores of members, scores of others), records in the same order everywhere.
+    Each arm is (scores of members, scores of others), records in the same order everywhere. DeLong's variance is of other
+    records and the same models. For other models too, ``spread`` is the variance of AUC among ``trained`` models that differ
+    by their seeds: of one model and the mean of those it adds spread · (1 + 1 / trained), with trained − 1 degrees of freedom.
     """
     pairs = [placements(members, others) for members, others in arms]
     # What each record adds to the sum: members (m,) and others (n,).
     x = np.sum([weight * of_members for weight, (of_members, _) in zip(weights, pairs, strict=True)], axis=0)
     y = np.sum([weight * of_others for weight, (_, of_others) in zip(weights, pairs, strict=True)], axis=0)
     value = float(x.mean())
-    reach = float(norm.ppf((1 + confidence) / 2)) * sqrt(_variance(x) + _variance(y))
+    records, models = _variance(x) + _variance(y), spread * (1 + 1 / trained) if trained else 0.0
+    total = records + models
+    quantile = float(norm.ppf((1 + confidence) / 2))
+    if models:
+        freedom = total**2 / (models**2 / (trained - 1) + records**2 / (len(x) + len(y) - 2))
+        quantile = float(student.ppf((1 + confidence) / 2, freedom))
+    reach = quantile * sqrt(total)
     return Estimate(value, value - reach, value + reach)
 
 

@@ -126,7 +126,8 @@ def attack(
     normals = lira.fit(made)
     models = [unlearned, *retrained]
     stacked = {key: torch.stack([params[key] for params in models]) for key in unlearned}
-    scores = lira.online(normals, confidences(subject, stacked, records.candidates))  # (1 + r, m)
+    # What was unlearned may be known by less confidence than what was never learnt: scores may fall as it rises.
+    scores = lira.online(normals, confidences(subject, stacked, records.candidates), monotone=False)  # (1 + r, m)
     f = len(records.forget)
     pairs = [(row[:f], row[f:]) for row in scores]
     weights = [1.0] + [-1 / len(retrained)] * len(retrained)

@@ -55,6 +55,8 @@ def round_(log_path: Path, mark: Path, key: LogKey, seed: int, pick: random.Rand
                 os._exit(1)  # it should have been killed
         writers.append(pid)
     os.close(out)
+    if seed % 2:  # killed while they write, also where a machine is slow to start them
+        select.select([source], [], [], 5)
     data = read_for(source, pick.uniform(0.002, 0.03))
     for pid in writers:
         os.kill(pid, signal.SIGKILL)

@@ -53,6 +53,10 @@ class Writers:
                     [*command, *self._arguments, str(number)], stdout=output, stderr=output, env=environment
                 )
                 self._running.append(process)
+        end = time.monotonic() + 60
+        while not all(output.read_bytes().startswith(b"ready") for output in self._outputs[-count:]):
+            assert time.monotonic() < end, [output.read_text()[-800:] for output in self._outputs]
+            time.sleep(0.01)
 
     def _said(self) -> int:
         return sum(output.stat().st_size for output in self._outputs)
