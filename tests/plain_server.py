@@ -91,6 +91,11 @@ class PlainServer:
         return self.good(request)
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is no news."""
+
+
 @contextmanager
 def serving(log: Log) -> Iterator[PlainServer]:
     """A server on a free port of this machine."""
@@ -121,7 +126,7 @@ def serving(log: Log) -> Iterator[PlainServer]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd = _Quiet(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True
     plain.url = f"http://127.0.0.1:{httpd.server_address[1]}"
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
