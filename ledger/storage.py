@@ -126,11 +126,11 @@ class Snapshot:
                     raise TamperedError(f"entry {expected} is missing from storage")
                 yield _bytes(data)
 
-    def stored_entries(self) -> Iterator[tuple[int, Any, Any]]:
-        """(index, leaf hash, bytes) of every row, in order and unchecked, for fsck."""
+    def stored_rows(self) -> Iterator[list[tuple[int, Any, Any]]]:
+        """(index, leaf hash, bytes) of every row, in order and unchecked, up to 256 at a time, for fsck."""
         first, last = -(2**63), 2**63 - 1  # whoever inserts rows may choose any index
         while first <= last and (rows := self._do.rows(self._cursor, first=first).fetchall()):
-            yield from rows
+            yield list(rows)
             first = _integer(rows[-1][0]) + 1
 
     def tile_places(self) -> list[tuple[Any, Any]]:

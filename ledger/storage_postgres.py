@@ -11,6 +11,9 @@ the lock's shared side, all at once, after the commit, and find theirs. Nobody i
 fails or dies, nothing was committed; the next one gets the lock, and meets an error of its own. What a writer that is gone has
 left in ``waiting`` is appended by the next: it was asked for, though never acknowledged. :mod:`ledger.together` seals requests
 and answers, so that only holders of the log's key can ask and answer.
+
+Measured on two busy cores, eight processes, as parts of the same rows inserted plainly: one commit each under the lock 0.2, a
+queue with LISTEN and NOTIFY 0.25, this 0.3; eight threads, whose appends :mod:`ledger.combining` brings together first, 0.6.
 """
 
 import random

@@ -82,6 +82,10 @@ class Server:
             return False
         return True
 
+    def is_up(self) -> bool:
+        """Whether it runs; it may not answer yet."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """SIGQUIT: at once, without writing anything back, as if the machine had stopped; SIGINT: in order."""
         if self._process is not None:

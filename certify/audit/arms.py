@@ -9,7 +9,7 @@ fixes the tests, half B is tested; the halves follow from the plan's seed. Compa
 - *AUC*, on all records, no threshold. A difference between arms has DeLong's paired variance, for the choice of records, and
   that of the retrained models' own AUCs, for the luck of one training; degrees of freedom as Welch and Satterthwaite have it.
 - *ε*: side and threshold are the ones that show the most on half A, tested on half B (:class:`EpsilonBound`).
-- *Tails*: thresholds are quantiles of the retrained models' scores of half A; the shares beyond them are of the forgotten of B.
+- *Tails*: thresholds are quantiles of the retrained models' scores of held-out records; the shares are of forgotten ones.
 """
 
 from collections.abc import Sequence
@@ -123,7 +123,7 @@ def compare(plan: Plan, scores: np.ndarray, forgotten: int, utilities: Sequence[
     halves = [_halves(forgotten, plan.seed, "forget"), _halves(held_out, plan.seed, "held-out")]
     first, second = ([(pair[0][halves[0][i]], pair[1][halves[1][i]]) for pair in pairs] for i in (0, 1))
     tests = [_fix(pair, plan) for pair in first]
-    bounds = np.quantile(np.concatenate([side for pair in first[2:] for side in pair]), [plan.tail, 1 - plan.tail])
+    bounds = np.quantile(np.concatenate([others for _, others in pairs[2:]]), [plan.tail, 1 - plan.tail])
     counts = [_count(pair, *test) for pair, test in zip(second, tests, strict=True)]
     power = _test_power(counts[0], plan)
     names = ["original", "unlearned", *(f"retrained {i + 1}" for i in range(reference))]
@@ -133,7 +133,7 @@ def compare(plan: Plan, scores: np.ndarray, forgotten: int, utilities: Sequence[
             auc=roc.auc(*pairs[i], plan.confidence),
             true_positives=tuple(roc.true_positives(*pairs[i], at, plan.confidence) for at in FALSE_POSITIVE_RATES),
             epsilon=_bound(counts[i], tests[i], power, plan),
-            tail=_tail(second[i], bounds, plan),
+            tail=_tail(pairs[i], bounds, plan),
             utility=utilities[i],
         )
         for i, name in enumerate(names)

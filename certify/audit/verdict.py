@@ -80,7 +80,7 @@ class Plan:
     utility_margin: float = 0.05
     """How much of the retrained models' accuracy may be missing."""
     tail: float = 0.05
-    """The share of retrained models' scores that count as extreme, on either side."""
+    """The share of retrained models' scores of held-out records that count as extreme, on either side."""
     delta: float = 1e-5
     claim: Claim | None = None
 
