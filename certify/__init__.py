@@ -18,20 +18,34 @@ if TYPE_CHECKING:
     from certify.hooks.torch import training, unlearning
     from certify.provable import Objective, fit, forget
     from certify.request import file_request
+    from certify.steps import Gate, unlearn
     from certify.verifier import verify
     from certify.workspace import Workspace
 
 _HOME = {
+    "Gate": "certify.steps",
     "Objective": "certify.provable",
     "Workspace": "certify.workspace",
     "file_request": "certify.request",
     "fit": "certify.provable",
     "forget": "certify.provable",
     "training": "certify.hooks.torch",
+    "unlearn": "certify.steps",
     "unlearning": "certify.hooks.torch",
     "verify": "certify.verifier",
 }
-__all__ = ["Objective", "Workspace", "file_request", "fit", "forget", "training", "unlearning", "verify"]
+__all__ = [
+    "Gate",
+    "Objective",
+    "Workspace",
+    "file_request",
+    "fit",
+    "forget",
+    "training",
+    "unlearn",
+    "unlearning",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

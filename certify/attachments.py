@@ -28,7 +28,7 @@ class Attachments:
     def put(self, kind: str, data: bytes) -> str:
         """Keep bytes, in the place of a damaged file too; their SHA-256 in hex.
 
-        ``kind``: points, proofs, srs, circuits, settings or vk.
+        ``kind``: points, proofs, srs, circuits, settings, vk or details.
         """
         digest = sha256(data).hexdigest()
         path = self._path(kind, digest)
@@ -61,5 +61,7 @@ class Attachments:
         return CircuitFiles(description, self.get("settings", description.settings), self.get("vk", description.vk))
 
     def _path(self, kind: str, digest: str) -> Path:
-        suffix = {"points": "points", "proofs": "proof", "srs": "srs", "circuits": "json"}.get(kind, kind)
+        suffix = {"points": "points", "proofs": "proof", "srs": "srs", "circuits": "json", "details": "bin"}.get(
+            kind, kind
+        )
         return self.folder / kind / f"{digest}.{suffix}"

@@ -6,6 +6,7 @@
     circuits/<digest>.json                 what a circuit proves, and the digests of what it is made of
     circuits/<digest>.settings             its settings, <digest>.vk its verification key (packed: circuits.packing)
     datasets/<root>.leaves                 leaf hashes of the training dataset, 32 bytes each
+    details/<digest>.bin                   what a method refers to, in the form that its detail says
     entries/<index, 12 digits>.dsse.json   a signed statement, the exact bytes that were logged
     entries/<index, 12 digits>.tlog-proof  its inclusion proof with the checkpoint
     points/<digest>.points                 commitments, 32 bytes each
@@ -50,7 +51,7 @@ MAX_MEMBERS = 4096
 MAX_POSITIONS_SIZE = 32 << 20
 MAX_CIRCUIT_SIZE = 1 << 16
 MAX_TIMESTAMPS = 16
-_BY_CONTENT = (("points", "points"), ("proofs", "proof"), ("srs", "srs"), ("timestamps", "tsr"))
+_BY_CONTENT = (("details", "bin"), ("points", "points"), ("proofs", "proof"), ("srs", "srs"), ("timestamps", "tsr"))
 """Folders of members that go by their SHA-256, and what their names end in."""
 Position = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
@@ -76,7 +77,10 @@ proofs/     these proofs; circuits/ says what they prove, srs/ is the reference 
 README_TIMESTAMPS = """\
 timestamps/ when time-stamping authorities saw the log's checkpoint (RFC 3161)
 """
-"""Follows where there are any: bundles without stay what they were."""
+README_DETAILS = """\
+details/    what the method left behind for others to look at; its statement says what it is
+"""
+"""These follow where there are any: bundles without stay what they were."""
 
 _INDEX = r"(?P<index>[0-9]{12})"
 _DIGEST = r"(?P<digest>[0-9a-f]{64})"
@@ -119,8 +123,8 @@ class CircuitFiles:
 class Bundle:
     """The parts of a case. ``entries`` in the log's order; the others by root or digest (hex).
 
-    ``circuits``, ``points``, ``proofs``, ``srs`` and ``timestamps`` have the digests that they go by, which is all that was
-    checked.
+    ``circuits``, ``details``, ``points``, ``proofs``, ``srs`` and ``timestamps`` have the digests that they go by, which is all
+    that was checked.
     """
 
     entries: tuple[Entry, ...]
@@ -128,13 +132,14 @@ class Bundle:
     leaves: Mapping[str, bytes]
     removed: Mapping[str, tuple[int, ...]]
     circuits: Mapping[str, CircuitFiles] = field(default_factory=dict)
+    details: Mapping[str, bytes] = field(default_factory=dict)
     points: Mapping[str, bytes] = field(default_factory=dict)
     proofs: Mapping[str, bytes] = field(default_factory=dict)
     srs: Mapping[str, bytes] = field(default_factory=dict)
     timestamps: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        members = {"README.txt": _readme(bool(self.timestamps))}
+        members = {"README.txt": _readme(stamped=bool(self.timestamps), detailed=bool(self.details))}
         for entry in self.entries:
             members[f"entries/{entry.index:012d}.dsse.json"] = entry.data
             members[f"entries/{entry.index:012d}.tlog-proof"] = entry.proof
@@ -160,7 +165,8 @@ class Bundle:
         stamps = sum(name.startswith("timestamps/") for name in members)
         if stamps > MAX_TIMESTAMPS:
             raise BundleError(f"the bundle has {stamps} time stamps, expected at most {MAX_TIMESTAMPS}")
-        if members.pop("README.txt", b"") != _readme(bool(stamps)):
+        detailed = any(name.startswith("details/") for name in members)
+        if members.pop("README.txt", b"") != _readme(stamped=bool(stamps), detailed=detailed):
             raise BundleError("the bundle's README.txt is missing or is not the one of this format")
         entries: dict[int, dict[str, bytes]] = {}
         manifests: dict[str, Manifest] = {}
@@ -199,8 +205,8 @@ class Bundle:
         )
 
 
-def _readme(stamped: bool) -> bytes:
-    return (README + README_TIMESTAMPS if stamped else README).encode()
+def _readme(*, stamped: bool, detailed: bool) -> bytes:
+    return (README + README_TIMESTAMPS * stamped + README_DETAILS * detailed).encode()
 
 
 def _check_content(digest: str, content: bytes) -> None:

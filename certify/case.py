@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from certify import chain, exclusion, timestamping
+from certify import chain, exclusion, methods, timestamping
 from certify.bundle import Bundle, Entry
 from certify.chain import Link
 from certify.digest import Manifest
@@ -56,6 +56,7 @@ def rehearse(workspace: Workspace, certificate: Logged) -> None:
         built = chain.build(links)
         chain.check_order(built, None)
         chain.check(built, parts)
+        methods.check(built, parts.manifests, parts.details)
         accepted = dict.fromkeys(parts.circuits, "the ledger itself")
         exclusion.check(built, parts, accepted, max_radius=math.inf, allow_development=True)
     except VerificationError as error:
@@ -91,7 +92,11 @@ def _gather(workspace: Workspace, certificate: Logged, *, leaves: bool) -> tuple
                 positions = vault.note(f"removed/{logged.digest}")
                 if leaves and positions is not None:
                     removed[logged.digest] = tuple(positions)
-    parts = Bundle((), manifests, trees if removed else {}, removed)
+    attached = methods.attachments_of(
+        [said for one in lineage if isinstance(said := one.statement.predicate, Training | Unlearning)]
+    )
+    details = {digest: workspace.attachments.get("details", digest) for digest in attached}
+    parts = Bundle((), manifests, trees if removed else {}, removed, details=details)
     return needed, _with_evidence(parts, workspace, certificate, list(needed.values()))
 
 

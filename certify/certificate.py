@@ -15,6 +15,7 @@ from certify.digest import Manifest, diff
 from certify.envelope import Envelope
 from certify.errors import WorkspaceError
 from certify.files import hash_files, oms_root_of
+from certify.methods import AnyDetail, AnyTrainingDetail
 from certify.records import Records
 from certify.statement import (
     OMS_ROOT,
@@ -31,6 +32,7 @@ from certify.statement import (
     Training,
     Tree,
     Unlearning,
+    Utility,
     subject,
 )
 from certify.vault import Progress, Vault, commit_records
@@ -61,10 +63,11 @@ def log_training(
     base: Sequence[Base] = (),
     progress: Progress = lambda done: None,
     zk: Commitments | None = None,
+    detail: AnyTrainingDetail | None = None,
 ) -> Logged:
     """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to.
 
-    ``zk``: commitments for proofs, whose values are kept already.
+    ``zk``: commitments for proofs, whose values are kept already, as is what ``detail`` refers to.
     """
     committed = commit_records(records)
     predicate = Training(
@@ -77,6 +80,7 @@ def log_training(
         base=list(base),
         metrics=dict(made.metrics),
         zk=zk,
+        detail=detail,
     )
     envelope = workspace.sign(
         Statement(_subjects(made), predicate)
@@ -93,25 +97,28 @@ def log_unlearning(
     requests: Sequence[Logged],
     parent: Logged | None = None,
     evidence: Evidence | None = None,
+    detail: AnyDetail | None = None,
+    utility: Utility | None = None,
 ) -> Logged:
     """``unlearning/v1``, the certificate. The model before must be one that this ledger logged.
 
     ``parent``: the statement that it follows from, by default the first about the model before; several are where a request
-    changed nothing. ``evidence``: proofs, whose attachments are kept already.
+    changed nothing. ``evidence``: proofs, and ``detail``: of the method, whose attachments are kept already.
     """
     with workspace.even_offline():  # the work is done: what it comes to is signed now, and logged when the log is there
-        envelope = _certificate(workspace, made, pre=pre, requests=requests, parent=parent, evidence=evidence)
+        envelope = _certificate(workspace, made, pre, requests, parent, evidence, detail, utility)
     return workspace.append(envelope)
 
 
 def _certificate(
     workspace: Workspace,
     made: Made,
-    *,
     pre: Manifest,
     requests: Sequence[Logged],
     parent: Logged | None,
     evidence: Evidence | None,
+    detail: AnyDetail | None,
+    utility: Utility | None,
 ) -> Envelope:
     parent = parent or parent_of(workspace, pre)
     forgotten = forgotten_by(workspace, parent, requests)
@@ -135,6 +142,8 @@ def _certificate(
         retained=forgotten.retained if forgotten else None,
         metrics=dict(made.metrics),
         evidence=evidence,
+        detail=detail,
+        utility=utility,
     )
     envelope = workspace.sign(Statement(_subjects(made), predicate))
     if forgotten:

@@ -58,6 +58,12 @@ class MissingExtra(CertifyError):
     exit_code = 57
 
 
+class GateError(CertifyError):
+    """A model lost more of its use than its operator allows."""
+
+    exit_code = 60
+
+
 class SearchError(CertifyError):
     """The index for searching disagrees with the log."""
 

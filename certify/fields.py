@@ -31,3 +31,10 @@ Scalar = bool | int | float | Text | None
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
     """Frozen, strict, camelCase in JSON, absent rather than null."""
+
+
+class Tree(Record, frozen=True):
+    """A Merkle tree over salted record commitments: its root and how many records it has."""
+
+    root: Digest
+    count: Count

@@ -30,6 +30,8 @@ from certify.fields import (
     Text,
     Time,
 )
+from certify.fields import Tree as Tree
+from certify.methods import AnyDetail, AnyTrainingDetail, check_named
 from certify.times import parse_time
 from certify.wire import canonical, check_depth
 from certify.zk import CircuitDescription, Commitments, Evidence
@@ -69,13 +71,6 @@ class Subject(Record, frozen=True):
     @property
     def sha256(self) -> str:
         return self.digest.sha256
-
-
-class Tree(Record, frozen=True):
-    """A Merkle tree over salted record commitments: its root and how many records it has."""
-
-    root: Digest
-    count: Count
 
 
 class Model(Record, frozen=True):
@@ -144,6 +139,16 @@ class Training(Record, frozen=True):
     base: list[Base] = []
     metrics: dict[Label, float] = {}
     zk: Commitments | None = None
+    detail: AnyTrainingDetail | None = None
+
+
+class Utility(Record, frozen=True):
+    """What must not be forgotten: a figure before and after, and the least that it may be after, set by the operator."""
+
+    metric: Label
+    before: float
+    after: float
+    floor: float
 
 
 class Request(Record, frozen=True):
@@ -188,6 +193,8 @@ class Unlearning(Record, frozen=True):
     retained: Tree | None = None
     metrics: dict[Label, float] = {}
     evidence: Evidence | None = None
+    detail: AnyDetail | None = None
+    utility: Utility | None = None
 
 
 class KeyRecord(Record, frozen=True):
@@ -367,9 +374,12 @@ def _check(statement: Statement) -> None:
         case Training(model=model, run=run):
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
             _check_times(run.started, run.finished, "a run starts at", "finishes")
+            check_named(statement.predicate)
         case Unlearning(post=model, run=run) as certificate:
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
             _check_times(run.started, run.finished, "a run starts at", "finishes")
+            check_named(certificate)
+            _check_utility(certificate.utility)
             if (certificate.removed is None) != (certificate.retained is None):
                 raise StatementError("a certificate has only one of the removed and the retained set")
             if len(set(certificate.requests)) != len(certificate.requests):
@@ -398,6 +408,13 @@ def _check(statement: Statement) -> None:
             if (successor := change.successor) is not None:
                 last = successor.not_after if successor.not_after is not None else successor.not_before
                 _check_times(successor.not_before, last, "a key is valid from", "until")
+
+
+def _check_utility(utility: Utility | None) -> None:
+    if utility is not None and utility.after < utility.floor:
+        raise StatementError(
+            f"{utility.metric} fell to {utility.after:g}, below the floor of {utility.floor:g} that the operator set"
+        )
 
 
 def _check_audit(audit: Audit) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from certify import audits
+from certify import audits, methods
 from certify import chain as chains
 from certify import exclusion as exclusions
 from certify.audits import Audited
@@ -188,7 +188,8 @@ def _verify(
     passed(*_describe_order(chain))
 
     established = chains.check(chain, bundle)  # (6)
-    passed(*_describe_chain(chain, established))
+    shown = methods.check(chain, bundle.manifests, bundle.details)
+    passed(*_describe_chain(chain, established), *shown.established)
     accepted = dict.fromkeys(trust.circuits, "trust.toml") | builders
     exclusion = exclusions.check(
         chain, bundle, accepted, max_radius=trust.max_radius, allow_development=allow_development
@@ -217,7 +218,11 @@ def _verify(
         method=certificate.method.name,
         tensor_root=certificate.post.tensor_root,
         steps=tuple(steps),
-        limits=(*_limits(chain, links, established, given, witnessed is not None, seen, exclusion), *audited.limits),
+        limits=(
+            *_limits(chain, links, established, given, witnessed is not None, seen, exclusion),
+            *shown.limits,
+            *audited.limits,
+        ),
         development_srs=exclusion is not None and exclusion.development,
         audits=audited.audits,
     )

@@ -34,10 +34,12 @@ from certify.certificate import (
 from certify.digest import Manifest
 from certify.errors import DigestError, WorkspaceError
 from certify.fields import Scalar
+from certify.methods import AnyDetail, AnyTrainingDetail
+from certify.methods.detail import Detail, TrainingDetail
 from certify.records import records_of
 from certify.safetensors import digest_weights
 from certify.state_dict import digest_state_dict
-from certify.statement import Base, Method, Run, checked
+from certify.statement import Base, Method, Run, Utility, checked
 from certify.times import format_time, now
 from certify.workspace import Logged, Workspace
 
@@ -58,6 +60,9 @@ class HookRun:
     metrics: dict[str, float] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     """Files that the weights were saved to: their SHA-256 and the model-signing root become subjects."""
+    detail: AnyDetail | AnyTrainingDetail | None = None
+    """What the method shows of itself (:mod:`certify.methods`); what it refers to is in the ledger's attachments."""
+    utility: Utility | None = None
     id: str = field(default_factory=new_run_id)
     certificate: Logged | None = None
 
@@ -88,7 +93,8 @@ def training(
     run = _new_run(ledger, model, method, parameters, seeds)
     with _attempt(run, "training") as started:
         yield run
-        run.certificate = log_training(run.workspace, _made(run, started), records, base)
+        assert run.detail is None or isinstance(run.detail, TrainingDetail)
+        run.certificate = log_training(run.workspace, _made(run, started), records, base, detail=run.detail)
 
 
 @contextmanager
@@ -115,7 +121,10 @@ def unlearning(
     forgotten_by(run.workspace, parent_of(run.workspace, pre), requests)
     with _attempt(run, "unlearning") as started:
         yield run
-        run.certificate = log_unlearning(run.workspace, _made(run, started), pre=pre, requests=requests)
+        assert run.detail is None or isinstance(run.detail, Detail)
+        run.certificate = log_unlearning(
+            run.workspace, _made(run, started), pre=pre, requests=requests, detail=run.detail, utility=run.utility
+        )
 
 
 def _new_run(

@@ -1,0 +1,134 @@
+"""What certificates say of each method, and what a verifier can check of that: a module a method.
+
+A method's name is its detail's type: whoever names a method that is here has to bring its detail. Other names, those of users'
+own methods, may bring :class:`certify.methods.own.Own` or nothing.
+
+To add a method: a module here with its detail (and, if it needs one, its training's), then the lists below and
+``python -m certify.schema``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from certify.errors import ChainError, StatementError
+from certify.methods.detail import Case, Detail, Trained, TrainingDetail
+from certify.methods.own import Own
+from certify.methods.sisa import Sisa, SisaTraining
+from certify.wire import canonical
+
+if TYPE_CHECKING:
+    from certify.chain import Chain
+    from certify.digest import Manifest
+    from certify.statement import Training, Unlearning
+
+AnyTrainingDetail = SisaTraining
+AnyDetail = Own | Sisa
+_DETAILS: tuple[type[Detail], ...] = (Own, Sisa)
+NAMES = frozenset(str(detail.__struct_config__.tag) for detail in _DETAILS if detail is not Own)
+"""Methods that have a detail of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the details of a case established, and what they do not show."""
+
+    established: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+def check_named(training_or_certificate: "Training | Unlearning") -> None:
+    """A detail and the name of the method agree. Raises StatementError."""
+    detail: AnyTrainingDetail | AnyDetail | None = training_or_certificate.detail
+    name = (
+        training_or_certificate.recipe.name
+        if hasattr(training_or_certificate, "recipe")
+        else training_or_certificate.method.name
+    )
+    if detail is not None and not isinstance(detail, Own) and detail.type != name:
+        raise StatementError(f"the method is {name[:80]!r}, its detail is of {detail.type}")
+    if isinstance(detail, Own) and name in NAMES:
+        raise StatementError(f"the method {name} has a detail of its own, another came")
+
+
+def check(chain: "Chain", manifests: "Mapping[str, Manifest]", attached: Mapping[str, bytes]) -> Found:
+    """Step 6, for details: each agrees with the case, and everything attached belongs to one. Raises ChainError."""
+    established: list[str] = []
+    limits: list[str] = []
+    used: set[str] = set()
+
+    def of(index: int, detail: Detail | TrainingDetail) -> dict[str, bytes]:
+        missing = [digest for digest in detail.attachments if digest not in attached]
+        if missing:
+            raise ChainError(f"entry {index} refers to {missing[0]}, which is not in the bundle")
+        used.update(detail.attachments)
+        return {digest: attached[digest] for digest in detail.attachments}
+
+    from certify.statement import Request, Training, Unlearning
+
+    training = chain.training.statement.predicate
+    assert isinstance(training, Training)
+    if training.detail is not None:
+        trained = Trained(
+            chain.training.index,
+            training,
+            manifests[training.model.tensor_root],
+            of(chain.training.index, training.detail),
+        )
+        established += training.detail.check(trained)
+    requests = {link.digest: link.statement.predicate for link in chain.requests}
+    earlier: list[Unlearning] = []
+    for link in chain.unlearnings:
+        certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        detail = certificate.detail
+        if detail is None and certificate.method.name in NAMES:
+            raise ChainError(
+                f"entry {link.index} says it is by {certificate.method.name}, and lacks what that has to show"
+            )
+        if (utility := certificate.utility) is not None:
+            established.append(
+                f"entry {link.index}: by the operator's word, {utility.metric} was {utility.before:.4g} before and "
+                f"{utility.after:.4g} after, of at least {utility.floor:.4g} that was set"
+            )
+        if detail is not None:
+            answered = [request for digest in certificate.requests if isinstance(request := requests[digest], Request)]
+            case = Case(
+                link.index,
+                training,
+                tuple(earlier),
+                certificate,
+                answered,
+                manifests[certificate.pre.tensor_root],
+                manifests[certificate.post.tensor_root],
+                of(link.index, detail),
+            )
+            established += [f"entry {link.index}: {line}" for line in detail.check(case)]
+            if link is chain.case:
+                established.append(f"{detail.type} shows {detail.SHOWS}")
+                limits.append(f"{detail.type} does not show {detail.DOES_NOT_SHOW}.")
+        earlier.append(certificate)
+    others = sorted(set(attached) - used)
+    if others:
+        raise ChainError(f"the bundle has details/{others[0][:16]}…, which belongs to no statement in it")
+    return Found(tuple(established), tuple(limits))
+
+
+def attachments_of(predicates: "Sequence[Training | Unlearning]") -> set[str]:
+    """SHA-256 of all that their details refer to."""
+    return {
+        digest for predicate in predicates if predicate.detail is not None for digest in predicate.detail.attachments
+    }
+
+
+def made(name: str, fields: Mapping[str, Any], kind: Any = AnyDetail) -> Any:
+    """The detail of that type with these fields; one of :class:`Own` where the name is nobody's. Raises StatementError."""
+    known = kind is not AnyDetail or name in NAMES
+    wanted = {"type": name, **fields} if known else {"type": "own/v1", "shown": dict(fields)}
+    data = canonical(wanted, what=f"the detail of {name[:80]}", error=StatementError)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise StatementError(f"not a detail of {name[:80]}: {error}") from error
