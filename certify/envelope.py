@@ -35,9 +35,9 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-class _SignatureWire(msgspec.Struct, forbid_unknown_fields=True):
-    sig: str
+class _SignatureWire(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     keyid: str | None = None
+    sig: str
 
 
 class _EnvelopeWire(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,8 +72,9 @@ class Envelope:
             raise StatementError(f"an envelope has {len(data):,} bytes, expected at most {MAX_ENVELOPE_SIZE:,}")
         check_depth(data, what="an envelope", error=StatementError)
         try:
-            json.loads(data, object_pairs_hook=_refuse_duplicates)
             wire = msgspec.json.decode(data, type=_EnvelopeWire)
+            if msgspec.json.encode(wire) != data:  # as we write it, it has no field twice
+                json.loads(data, object_pairs_hook=_refuse_duplicates)
         except (ValueError, RecursionError) as error:
             raise StatementError(f"not a DSSE envelope: {error}") from error
         if wire.payloadType != PAYLOAD_TYPE:

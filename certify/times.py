@@ -4,24 +4,22 @@ from datetime import UTC, datetime
 
 from certify.errors import StatementError
 
-_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-
 
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def format_time(time: datetime) -> str:
-    return time.astimezone(UTC).strftime(_FORMAT)
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
     """Raises StatementError for any other form."""
     try:
-        time = datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+        time = datetime.fromisoformat(text)  # which takes many other forms
     except ValueError:
         time = None
-    if time is None or format_time(time) != text:
+    if time is None or time.tzinfo is not UTC or format_time(time) != text:
         raise StatementError(f"not a time: {text[:40]!r}, expected like 2026-11-21T09:30:00Z")
     return time
 

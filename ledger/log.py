@@ -325,17 +325,16 @@ class Log:
             return entry
 
     def entries(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """(index, bytes) in order, each checked against its leaf hash in the tile. For all of them see :mod:`ledger.fsck`."""
+        """(index, bytes) in order, each tile's checked against the signed root. For all of them see :mod:`ledger.fsck`."""
         with self._storage.snapshot() as snapshot:
             head = self._shown(snapshot)
             size = head.checkpoint.size
             stop = size if end is None else min(end, size)
-            reader = self._reader(snapshot, head)
-            for index, entry in enumerate(snapshot.entries(first, stop) if first < stop else (), first):
-                self._check_included(head, index, leaf_hash(entry), reader)
-                yield index, entry
-                if not (index + 1) % _CHECKS_A_READER:
-                    reader = self._reader(snapshot, head)
+            first = max(first, 0)
+            for start in range(first - first % TILE_WIDTH, stop, TILE_WIDTH):
+                entries = self._checked_tile(snapshot, head, start)
+                span = range(max(first, start), min(start + TILE_WIDTH, stop))
+                yield from zip(span, entries[span.start - start : span.stop - start], strict=True)
 
     def prove(self, index: int) -> TlogProof:
         """An offline proof that entry ``index`` is in the log; O(log n) reads."""
@@ -346,7 +345,9 @@ class Log:
         with self._storage.snapshot() as snapshot:
             head = self._shown(snapshot)
             reader = self._reader(snapshot, head)
-            leaves = {index: leaf_hash(self._read_entry(snapshot, head, index)) for index in indices}
+            leaves = {
+                index: leaf_hash(entry) for index, entry in self._read_entries(snapshot, head, sorted({*indices}))
+            }
             return [
                 TlogProof(index, tuple(self._check_included(head, index, leaves[index], reader)), head.note)
                 for index in indices
@@ -377,15 +378,20 @@ class Log:
             first = tile.index * TILE_WIDTH
             if tile.level or first + tile.width > size:
                 raise MalformedError(f"no {tile.bundle_path()} in a tree of {size} entries")
-            entries = list(snapshot.entries(first, min(first + TILE_WIDTH, size)))
-            leaves = [leaf_hash(entry) for entry in entries]
+            return format_bundle(self._checked_tile(snapshot, head, first)[: tile.width])
 
-            def hashes(other: Tile) -> list[bytes]:
-                return leaves if (other.level, other.index) == (0, tile.index) else snapshot.hashes(other)
+    def _checked_tile(self, snapshot: Snapshot, head: Tree, first: int) -> list[bytes]:
+        """All entries of the tile that begins at ``first``, up to the tree's end."""
+        size = head.checkpoint.size
+        entries = list(snapshot.entries(first, min(first + TILE_WIDTH, size)))
+        leaves = [leaf_hash(entry) for entry in entries]
 
-            # The path of the first entry is made of all the others: one proof checks the whole bundle.
-            self._check_included(head, first, leaves[0], TileReader(size, hashes).range_root)
-            return format_bundle(entries[: tile.width])
+        def hashes(other: Tile) -> list[bytes]:
+            return leaves if (other.level, other.index) == (0, first // TILE_WIDTH) else snapshot.hashes(other)
+
+        # The path of the first entry is made of all the others: one proof checks the whole tile.
+        self._check_included(head, first, leaves[0], TileReader(size, hashes).range_root)
+        return entries
 
     @property
     def storage(self) -> Storage:
@@ -582,3 +588,12 @@ class Log:
         if not 0 <= index < head.checkpoint.size:
             raise StorageError(f"no entry {index}: the log has {head.checkpoint.size}")
         return next(snapshot.entries(index, index + 1))
+
+    def _read_entries(self, snapshot: Snapshot, head: Tree, indices: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Unchecked entries of increasing indices; a run of them is one read."""
+        if indices and indices[-1] - indices[0] == len(indices) - 1:
+            self._read_entry(snapshot, head, indices[-1])
+            yield from zip(indices, snapshot.entries(indices[0], indices[-1] + 1), strict=True)
+            return
+        for index in indices:
+            yield index, self._read_entry(snapshot, head, index)

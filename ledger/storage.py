@@ -27,7 +27,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from ledger.errors import ConflictError, MissingExtraError, StorageError, TamperedError
 from ledger.merkle import HASH_SIZE
-from ledger.tables import FIND_CHUNK, Prepared, Statements, statements_of
+from ledger.tables import FIND_CHUNKS, Prepared, Statements, statements_of
 from ledger.tiles import TILE_WIDTH, Tile
 
 if TYPE_CHECKING:
@@ -91,11 +91,12 @@ class Snapshot:
             row = self._do.find(self._cursor, at_leaf=leaves[0]).fetchone()
             return {leaves[0]: _integer(row[0])} if row is not None else {}
         found: dict[bytes, int] = {}
-        for start in range(0, len(leaves), FIND_CHUNK):
-            chunk = [*leaves[start : start + FIND_CHUNK]]
-            chunk += chunk[-1:] * (FIND_CHUNK - len(chunk))
-            padded = dict(zip(self._do.leaf_names, chunk, strict=True))
-            rows = self._do.find_many(self._cursor, **padded).fetchall()
+        for start in range(0, len(leaves), FIND_CHUNKS[-1]):
+            chunk = [*leaves[start : start + FIND_CHUNKS[-1]]]
+            size = next(size for size in FIND_CHUNKS if size >= len(chunk))
+            chunk += chunk[-1:] * (size - len(chunk))
+            padded = dict(zip(self._do.leaf_names, chunk, strict=False))
+            rows = self._do.find_many[size](self._cursor, **padded).fetchall()
             found |= ((_bytes(leaf), _integer(index)) for leaf, index in rows)
         return found
 

@@ -17,7 +17,8 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from ledger.tiles import TILE_WIDTH
 
-FIND_CHUNK = 500
+FIND_CHUNKS = 8, 64, 512
+"""So many leaf hashes are looked up at once: a statement each."""
 
 metadata = sa.MetaData()
 head = sa.Table(
@@ -92,16 +93,16 @@ class Statements:
             .values(size=sa.bindparam("new_size"), checkpoint=sa.bindparam("new_checkpoint"))
         )
         self.find = prepare(sa.select(entries.c.index).where(entries.c.leaf == sa.bindparam("at_leaf")))
-        self.leaf_names = [f"leaf{i}" for i in range(FIND_CHUNK)]
+        self.leaf_names = [f"leaf{i}" for i in range(FIND_CHUNKS[-1])]
         names: list[sa.BindParameter[bytes]] = [sa.bindparam(name) for name in self.leaf_names]
-        self.find_many = prepare(sa.select(entries.c.leaf, entries.c.index).where(entries.c.leaf.in_(names)))
+        found = sa.select(entries.c.leaf, entries.c.index)
+        self.find_many = {size: prepare(found.where(entries.c.leaf.in_(names[:size]))) for size in FIND_CHUNKS}
         self.entries = prepare(sa.select(entries.c.index, entries.c.data).where(in_span).order_by(entries.c.index))
         self.rows = prepare(
             sa.select(entries.c.index, entries.c.leaf, entries.c.data)
             .where(entries.c.index >= sa.bindparam("first"))
             .order_by(entries.c.index)
             .limit(sa.literal_column(str(TILE_WIDTH)))
-            .offset(sa.literal_column("0"))  # else SQLite gets a parameter for it
             .offset(sa.literal_column("0"))  # else SQLAlchemy binds a parameter of its own
         )
         self.tile_keys = prepare(sa.select(tiles.c.level, tiles.c.index).order_by(tiles.c.level, tiles.c.index))
