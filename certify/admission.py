@@ -127,7 +127,7 @@ class Admission:
             and (issuer.not_after is None or now <= issuer.not_after)
             and (issuer.revoked is None or now < issuer.revoked)
         ]
-        named += [auditor.key for auditor in self._trust.auditors if auditor.name in token.issuers]
+        named += [person.key for person in self._trust.outsiders if person.name in token.issuers]
         return (*named, *(key for key in token.keys if key not in named))
 
     def _look_again(self) -> None:

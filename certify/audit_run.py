@@ -11,7 +11,7 @@ before an attempt was cut off are taken up again.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,11 +19,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 from msgspec.structs import replace
 
 from certify import audit_subject, environment
-from certify.audit import arms, kpis, lira, shadows, verdict
+from certify.audit import arms, kpis, lira, probes, shadows, verdict
 from certify.audit.adapter import Params
+from certify.audit.probe_setting import Setting
+from certify.audit.probes import Outcome
+from certify.audit_probes import Also, check_planned
 from certify.audit_salts import Salts
 from certify.audit_subject import NOT_LINKED, Loaded
 from certify.audit_terms import THREE_ARM_LIRA, Figures, Rules, one_line
@@ -54,8 +58,14 @@ def make_plan(
     *,
     stale_after_days: int,
     previous: str | None,
+    also: Sequence[Also] = (),
+    untested: Iterable[str] = (),
 ) -> AuditPlan:
-    """What would be stated. Raises MismatchError where the adapter's records cannot be those of the certificate."""
+    """What would be stated. Raises MismatchError where the adapter's records cannot be those of the certificate, and InputError
+    where it lacks what a probe needs."""
+    also = sorted(also, key=lambda one: one.name)
+    check_planned(also)
+    probes.check(also, loaded.subject, loaded.records, loaded.functions)
     data = AuditData(target.training, target.forget, held_out)
     _check_counts(loaded, data)
     certificate = target.certificate
@@ -70,9 +80,10 @@ def make_plan(
         data=data,
         adapter=loaded.digest,
         stale_after_days=stale_after_days,
-        untested=[*UNTESTED, *(one_line(what) for what in loaded.untested)],
+        untested=[*UNTESTED, *(one_line(what) for what in (*loaded.untested, *untested))],
         planned=format_time(now()),
         previous=previous,
+        also=also,
     )
 
 
@@ -93,6 +104,9 @@ class Result:
     verdict: verdict.Verdict
     scores: bytes
     metrics: dict[str, float]
+    probes: tuple[Outcome, ...] = ()
+    raw: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """The scores as numbers, (2 + r, m), for pictures."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +122,14 @@ class Attack:
     untested: tuple[str, ...]
     unlearning_seconds: float
     environment: Environment = field(default_factory=environment.describe)
+    threads: int = 1
 
     def run(self, folder: Path, progress: shadows.Progress | None = None) -> Result:
         """Train what is not in ``folder`` yet, attack, judge."""
+        with shadows.on_threads(self.threads):
+            return self._run(folder, progress)
+
+    def _run(self, folder: Path, progress: shadows.Progress | None) -> Result:
         rules, subject, records = self.plan.rules.plan(), self.loaded.subject, self.loaded.records
         trained = shadows.run(
             subject,
@@ -120,9 +139,10 @@ class Attack:
             seed=rules.seed,
             folder=folder / "shadows",
             progress=progress,
+            threads=self.threads,
         )
         began = time.monotonic()
-        retrained = arms.retrain(subject, records, rules)
+        retrained = arms.retrain(subject, records, rules, threads=self.threads)
         seconds = (time.monotonic() - began) / len(retrained)
         figures = arms.audit(
             rules,
@@ -145,9 +165,33 @@ class Attack:
         )
         attack = lira.online if rules.attack == "lira-online" else lira.offline
         scores = attack(lira.fit(trained), confidences)  # (2 + r, m)
-        return Result(
-            figures, verdict.judge(rules, figures), _written(scores, figures), self._metrics(figures, seconds)
-        )
+        done = rules.shadows * subject.recipe.epochs
+        found = []
+        spent = (self.unlearning_seconds, seconds) if self.unlearning_seconds > 0 else None  # stated in whole seconds
+        for one in self.plan.also:
+            setting = Setting(
+                rules,
+                subject,
+                records,
+                self.original,
+                self.unlearned,
+                retrained,
+                self.loaded.functions,
+                folder,
+                spent,
+                None if progress is None else _after(progress, done, self.total),
+            )
+            found.append(probes.run(one, setting))
+            done += probes.epochs([one], subject)
+        judged = verdict.judge(rules, figures)
+        metrics = self._metrics(figures, seconds)
+        return Result(figures, judged, _written(scores, figures), metrics, tuple(found), scores)
+
+    @property
+    def total(self) -> int:
+        """Epochs of one model that there are to train, those of the retrained models left out."""
+        subject = self.loaded.subject
+        return self.plan.rules.shadows * subject.recipe.epochs + probes.epochs(self.plan.also, subject)
 
     def _metrics(self, figures: verdict.Figures, seconds: float) -> dict[str, float]:
         """The three KPIs: forgetting is the verdict and the agreement, then utility, then efficiency."""
@@ -171,6 +215,7 @@ def prepare(
     original: Sequence[Path],
     unlearned: Sequence[Path],
     salts: Salts | None = None,
+    threads: int = 1,
 ) -> Attack:
     """Everything that has to be as planned, before anything is attacked. Raises MismatchError or InputError."""
     if loaded.digest != plan.adapter:
@@ -202,7 +247,24 @@ def prepare(
         models.append(found)
     run = target.certificate.run
     seconds = (parse_time(run.finished) - parse_time(run.started)).total_seconds()
-    return Attack(plan, loaded, arms_[0], arms_[1], (models[0], models[1]), data, (*plan.untested, *untested), seconds)
+    both = (models[0], models[1])
+    where = _environment(loaded, threads)
+    return Attack(
+        plan, loaded, arms_[0], arms_[1], both, data, (*plan.untested, *untested), seconds, where, threads=threads
+    )
+
+
+def _environment(loaded: Loaded, threads: int) -> Environment:
+    """Where the attack runs: on these threads, and on the device where the data are, whatever else there is."""
+    with shadows.on_threads(threads):
+        found = environment.describe()
+    device = loaded.subject.x.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return replace(found, device=name)
+
+
+def _after(progress: shadows.Progress, before: int, total: int) -> shadows.Progress:
+    return lambda done, _: progress(before + done, total)
 
 
 def _model(manifest: Manifest) -> Model:
@@ -221,19 +283,23 @@ class Attempt:
     started: Audit
     last: Logged
     resumed: bool
+    environment: Environment
+    """Where it goes on, which is where it started unless it was cut off."""
     logged: Logged | None = None
     """The end, once it is logged."""
 
     def finish(self, result: Result, untested: Sequence[str]) -> Logged:
-        """Log what came out, whatever it is."""
+        """Log what came out, whatever it is, and where: an attempt that was cut off may have ended on another machine."""
         return self._end(
             state="finished",
+            environment=self.environment,
             figures=Figures.of(result.figures),
             scores=sha256(result.scores).hexdigest(),
             verdict=result.verdict.outcome,
             reasons=[one_line(reason) for reason in result.verdict.reasons],
             untested=list(dict.fromkeys(one_line(what) for what in untested)),
             metrics=result.metrics,
+            probes=[outcome.probe for outcome in result.probes],
         )
 
     def stop(self, state: str, reason: str) -> Logged:
@@ -257,7 +323,7 @@ def attempt(
     """
     made = attempts(chain, plan.digest)
     if made and made[-1].state == "started":
-        begun = Attempt(workspace, key, made[-1], chain[-1], resumed=True)
+        begun = Attempt(workspace, key, made[-1], chain[-1], True, attack.environment)
     else:
         moment = format_time(now())
         statement = Audit(
@@ -275,7 +341,7 @@ def attempt(
             previous=chain[-1].digest,
             environment=attack.environment,
         )
-        begun = Attempt(workspace, key, statement, log(workspace, key, statement), resumed=False)
+        begun = Attempt(workspace, key, statement, log(workspace, key, statement), False, attack.environment)
     try:
         yield begun
     except KeyboardInterrupt:

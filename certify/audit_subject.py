@@ -8,14 +8,17 @@ The file is the auditor's own, and is run::
     network = "mlp 30-64-2"                                               # optional: a name for the plan
     untested = ["the copy on the phones"]                                 # optional: what this audit cannot test
 
+Probes beside the verdict ask for more functions: :mod:`certify.audit.probes` says which.
+
 Training records stand in the dataset's order when ordered by their places. Whoever has the operator's salts (``certify audit
 salts``) checks that they are the records committed to, that those to forget are the ones the certificate removed, and that no
 held-out record is among them. Without salts, held-out records are still compared with the training records of the file itself.
 """
 
+import re
 import runpy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,8 @@ class Loaded:
     record: Callable[[int], bytes]
     network: str
     untested: tuple[str, ...]
+    functions: Mapping[str, Any] = field(default_factory=dict)
+    """Everything in the file, by name, for probes."""
 
     @property
     def training(self) -> np.ndarray:
@@ -101,8 +106,26 @@ def load(path: Path) -> Loaded:
 
     network = str(found.get("network", type(subject).__name__))
     return Loaded(
-        sha256(data).hexdigest(), subject, records, committed, network, tuple(map(str, found.get("untested", ())))
+        sha256(data).hexdigest(),
+        subject,
+        records,
+        committed,
+        network,
+        tuple(map(str, found.get("untested", ()))),
+        found,
     )
+
+
+def on_device(loaded: Loaded, device: str) -> Loaded:
+    """With the subject on ``cpu``, ``cuda`` or ``cuda:1``: every model then trains and answers there. Raises InputError."""
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
+        raise InputError(f"expected a device such as cpu, cuda or cuda:1, got {device[:80]!r}")
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"torch sees {torch.cuda.device_count()} CUDA devices, expected {device}: take --device cpu")
+    if not hasattr(loaded.subject, "to"):
+        raise InputError(f"a {type(loaded.subject).__name__} has no to(device): place its data in the adapter itself")
+    return replace(loaded, subject=loaded.subject.to(wanted))
 
 
 # -- held-out records ----------------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@
 The log may be the operator's or a remote one; only the log is read, never the operator's vault. Nothing here imports torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from certify.audit_moves import moves
 from certify.envelope import Envelope, sign
-from certify.errors import InputError, StatementError, UntrustedKeyError, VerificationError, WorkspaceError
+from certify.errors import StatementError, UntrustedKeyError, VerificationError, WorkspaceError
 from certify.keyring import CLOCK_SKEW, claimed_time
 from certify.keys import PublicKey, StatementSigner
 from certify.statement import TENSOR_ROOT, Audit, AuditPlan, Request, Statement, Training, Tree, Unlearning, subject
@@ -203,18 +204,34 @@ def _status(head: Logged, statements: Sequence[Logged], trust: Trust) -> Status:
 
 
 def regressions(before: Audit, after: Audit) -> Iterator[str]:
-    """In what a finished audit is worse than an earlier one, beyond what their intervals allow."""
-    old, new = before.figures, after.figures
-    if old is None or new is None:
-        raise InputError("only finished audits can be compared")
-    if before.verdict == "PASS" and after.verdict != "PASS":
-        yield f"the verdict was PASS and is {after.verdict}"
-    if new.difference.low > old.difference.high:
-        was, is_ = old.difference.value, new.difference.value
-        yield f"more is given away: AUC less the retrained models' was {was:+.3f}, is {is_:+.3f}"
-    if new.unlearned.epsilon.lower > old.unlearned.epsilon.lower:
-        yield f"the lower bound of ε was {old.unlearned.epsilon.lower:.2f}, is {new.unlearned.epsilon.lower:.2f}"
-    for what in ("retain", "test"):
-        was, is_ = getattr(old.unlearned.utility, what), getattr(new.unlearned.utility, what)
-        if is_ < was - 0.01:
-            yield f"the accuracy on {what} records was {was:.3f}, is {is_:.3f}"
+    """In what a finished audit is worse than an earlier one, beyond what their intervals allow. Raises InputError."""
+    return (str(move) for move in moves(before, after) if move.worse)
+
+
+def last_finished(statements: Iterable[Logged], certificate: str, keys: Sequence[PublicKey]) -> Logged | None:
+    """The last audit of this certificate that these keys signed and that came to an end."""
+    found = None
+    for logged in statements:
+        said = logged.statement.predicate
+        if isinstance(said, Audit) and said.certificate == certificate and said.state == "finished":
+            found = logged if signed_by(logged, keys) else found
+    return found
+
+
+def audit_before(statements: Sequence[Logged], after: Logged, keys: Sequence[PublicKey]) -> Logged | None:
+    """The finished audit to compare with: the auditor's last one before of the same certificate, or else of the certificate
+    that it followed, and so on back to the training."""
+    said = after.statement.predicate
+    assert isinstance(said, Audit)
+    by_digest = {logged.digest: logged for logged in statements}
+    earlier = [logged for logged in statements if logged.index < after.index]
+    certificate: str | None = said.certificate
+    seen: set[str] = set()
+    while certificate is not None and certificate not in seen:
+        seen.add(certificate)
+        if (found := last_finished(earlier, certificate, keys)) is not None:
+            return found
+        logged = by_digest.get(certificate)
+        parent = logged.statement.predicate if logged is not None else None
+        certificate = parent.parent if isinstance(parent, Unlearning) else None
+    return None

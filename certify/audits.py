@@ -13,7 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from certify import audit_probes
 from certify.audit.verdict import FAIL, INCONCLUSIVE, OVER_FORGOTTEN, PASS, judge
+from certify.audit_moves import Move, moves
+from certify.audit_probes import Probe
 from certify.audit_terms import Figures
 from certify.chain import Chain, Link
 from certify.errors import AuditError, FailedAuditError, MissingAuditError
@@ -44,13 +47,24 @@ class Audited:
     """Every plan and attempt, in order, in words."""
     earlier: tuple[str, ...] = ()
     """The verdicts before the last one."""
+    probes: tuple[Probe, ...] = ()
+    """What was measured beside the verdict, and decides nothing."""
+    moves: tuple[Move, ...] = ()
+    """Since the auditor's finished attempt before the last one, if there is one."""
 
     def __str__(self) -> str:
         """``PASS by Example Audits, power 0.93, after FAIL``"""
         after = f", after {', '.join(self.earlier)}" if self.earlier else ""
+        after += "; PLANTED CANARIES FOUND" if audit_probes.canaries_found(self.probes) else ""
         if self.verdict == UNFINISHED:
             return f"{UNFINISHED} by {self.auditor}{after}"
         return f"{self.verdict} by {self.auditor}, power {self.power:.2f}{', stale' if self.stale else ''}{after}"
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What the probes came to, one line each, and in what the last audit is worse than the one before."""
+        told = [f"{probe.name}: {audit_probes.said(probe)}" for probe in self.probes]
+        return (*(f"since the audit before: {move}" for move in self.moves if move.worse), *told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,10 @@ def check(
         lines += told
         if result is not None:
             results.append(result)
+            if result.probes:
+                lines.append(
+                    f"entry {result.index} has every probe that its plan names, {len(result.probes)}, and no other"
+                )
     found = Found(tuple(results), tuple(lines), _limits(results))
     _decide(found, trust, allow_failed)
     return found
@@ -137,6 +155,8 @@ class _Progress:
     last: Link | None = None
     """The last finished attempt."""
     last_plan: Link | None = None
+    before: Audit | None = None
+    """The finished attempt before the last one."""
     verdicts: list[str] = field(default_factory=list)
     """Of all finished attempts."""
 
@@ -160,6 +180,7 @@ def _follow(
             history.append(
                 f"entry {link.index}: {name} planned {predicate.attack}, {predicate.rules.shadows} shadows, "
                 f"{predicate.data.forget.count} forgotten and {predicate.data.held_out.count} held-out records"
+                + (f", and beside it {', '.join(one.name for one in predicate.also)}" if predicate.also else "")
             )
         else:
             assert isinstance(predicate, Audit)
@@ -205,6 +226,9 @@ def _attempt(name: str, link: Link, audit: Audit, at: _Progress) -> str:
         return told + (f": {audit.reason}" if audit.reason else f" at {audit.run.started}")
     assert audit.figures is not None
     _check_figures(link, audit, audit.figures, plan)
+    _check_probes(link, audit, plan)
+    if at.last is not None and isinstance(earlier := at.last.statement.predicate, Audit):
+        at.before = earlier
     at.last, at.last_plan, at.abandoned = link, at.plan, False
     at.verdicts.append(str(audit.verdict))
     return f"{told}: {audit.verdict}, derived again from its figures and the plan"
@@ -295,6 +319,21 @@ def _check_figures(link: Link, audit: Audit, figures: Figures, plan: AuditPlan) 
         )
 
 
+def _check_probes(link: Link, audit: Audit, plan: AuditPlan) -> None:
+    """Exactly what was planned: nobody adds what turned out well, or leaves out what did not."""
+    was, found = [one.name for one in plan.also], [probe.name for probe in audit.probes]
+    if unplanned := sorted(set(found) - set(was)):
+        raise AuditError(f"entry {link.index} has a probe that its plan does not name: {unplanned[0]}")
+    if missing := sorted(set(was) - set(found)):
+        raise AuditError(f"entry {link.index} leaves out a probe that its plan names: {missing[0]}")
+    for one, probe in zip(plan.also, audit.probes, strict=True):  # both in the order of their names
+        for name, chosen in one.parameters.items():
+            if probe.figures.get(name, chosen) != chosen:
+                raise AuditError(
+                    f"entry {link.index} has the probe {one.name} with {name} {probe.figures[name]:g}, planned was {chosen:g}"
+                )
+
+
 def _result(name: str, at: _Progress, history: list[str], trust: Trust, now: datetime) -> Audited | None:
     if at.last is None or at.last_plan is None:
         if not at.abandoned:
@@ -318,6 +357,8 @@ def _result(name: str, at: _Progress, history: list[str], trust: Trust, now: dat
         untested=tuple(dict.fromkeys([*plan.untested, *audit.untested])),
         history=tuple(history),
         earlier=tuple(at.verdicts if counts == UNFINISHED else at.verdicts[:-1]),
+        probes=tuple(audit.probes),
+        moves=moves(at.before, audit) if at.before is not None else (),
     )
 
 
@@ -333,4 +374,9 @@ def _limits(audits: Sequence[Audited]) -> tuple[str, ...]:
         if audit.stale:
             limits.append(f"The audit by {audit.auditor} is stale: it ended {audit.age_days} days ago.")
         limits += [f"Not tested by {audit.auditor}: {what}" for what in audit.untested]
+    if any(audit.probes for audit in audits):
+        limits.append(
+            "Probes beside a verdict decide nothing, and none of them shows that a model forgot: certify audit show and the "
+            "report say what each leaves open."
+        )
     return tuple(limits)

@@ -10,7 +10,7 @@ from certify.chain import Link
 from certify.digest import Manifest
 from certify.errors import OrderError, VerificationError, WorkspaceError
 from certify.keyring import CLOCK_SKEW, claimed_time
-from certify.statement import Audit, AuditPlan, Circuit, Request, Training, Unlearning
+from certify.statement import Audit, AuditPlan, Circuit, Replay, Request, Training, Unlearning
 from certify.times import now
 from certify.workspace import Logged, Workspace
 
@@ -32,9 +32,10 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True, s
     }
     needed |= {
         logged.index: logged
-        for kind in ("audit-plan", "audit")
+        for kind in ("audit-plan", "audit", "replay")
         for logged in workspace.of_kind(kind)
-        if isinstance(said := logged.statement.predicate, AuditPlan | Audit) and said.certificate == certificate.digest
+        if isinstance(said := logged.statement.predicate, AuditPlan | Audit | Replay)
+        and said.certificate == certificate.digest
     }
     indices = sorted(needed)
     proofs = workspace.reader.prove_all(indices)
@@ -97,10 +98,12 @@ def _gather(workspace: Workspace, certificate: Logged, *, leaves: bool) -> tuple
     )
     details = {digest: workspace.attachments.get("details", digest) for digest in attached}
     parts = Bundle((), manifests, trees if removed else {}, removed, details=details)
-    return needed, _with_evidence(parts, workspace, certificate, list(needed.values()))
+    return needed, _with_evidence(parts, workspace, certificate, list(needed.values()), lineage)
 
 
-def _with_evidence(parts: Bundle, workspace: Workspace, certificate: Logged, statements: Sequence[Logged]) -> Bundle:
+def _with_evidence(
+    parts: Bundle, workspace: Workspace, certificate: Logged, statements: Sequence[Logged], lineage: Sequence[Logged]
+) -> Bundle:
     """Also what the certificate's proofs are checked with, where it has any."""
     predicate = certificate.statement.predicate
     assert isinstance(predicate, Unlearning)
@@ -111,6 +114,7 @@ def _with_evidence(parts: Bundle, workspace: Workspace, certificate: Logged, sta
         for logged in statements
         if isinstance(logged.statement.predicate, Training | Request) and logged.statement.predicate.zk is not None
     ]
+    stated += exclusion.begun_from(evidence, [logged.statement.predicate for logged in lineage[:-1]])
     points = {tensor.points for commitments in stated for tensor in commitments.tensors}
     get = workspace.attachments.get
     return replace(

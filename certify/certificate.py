@@ -5,11 +5,12 @@ in a statement.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from certify import dataset
+from certify.batches import BatchMap
 from certify.case import rehearse
 from certify.digest import Manifest, diff
 from certify.envelope import Envelope
@@ -64,12 +65,15 @@ def log_training(
     progress: Progress = lambda done: None,
     zk: Commitments | None = None,
     detail: AnyTrainingDetail | None = None,
+    batches: Sequence[Iterable[int]] | None = None,
 ) -> Logged:
     """``training/v1``: commit to the data and to the weights. ``progress`` hears how many records are committed to.
 
-    ``zk``: commitments for proofs, whose values are kept already, as is what ``detail`` refers to.
+    ``zk``: commitments for proofs, whose values are kept already, as is what ``detail`` refers to. ``batches``: positions of the
+    records in each batch, in order (:mod:`certify.provenance`).
     """
     committed = commit_records(records)
+    placed = BatchMap.of(batches, len(records)) if batches is not None else None
     predicate = Training(
         log=workspace.origin,
         run=made.run,
@@ -81,10 +85,13 @@ def log_training(
         metrics=dict(made.metrics),
         zk=zk,
         detail=detail,
+        batches=placed.root() if placed is not None else None,
     )
     envelope = workspace.sign(
         Statement(_subjects(made), predicate)
     )  # what cannot be stated leaves nothing in the vault
+    if placed is not None:
+        placed.keep(workspace.vault)
     workspace.vault.keep(committed, progress)
     return workspace.append(envelope)
 

@@ -13,7 +13,19 @@ from certify.digest import Changes, diff
 from certify.errors import ChainError, DatasetError, OrderError
 from certify.keyring import CLOCK_SKEW
 from certify.seen import Seen
-from certify.statement import Audit, AuditPlan, Circuit, Model, Request, Statement, Training, Tree, Unlearning
+from certify.statement import (
+    Audit,
+    AuditPlan,
+    Circuit,
+    Deployment,
+    Model,
+    Replay,
+    Request,
+    Statement,
+    Training,
+    Tree,
+    Unlearning,
+)
 from certify.times import format_time, parse_time
 
 CHAIN, START = "exclusion-chain/v1", "start"
@@ -67,11 +79,18 @@ class Established:
 
 
 def build(links: Sequence[Link]) -> Chain:
-    """Find the chain; every statement but those of keys and audits has to be part of it. Raises ChainError."""
+    """Find the chain; every statement but of keys, audits, replays and deployments has to be part of it.
+
+    Raises ChainError.
+    """
     by_digest = {link.digest: link for link in links}
     parents = {link.statement.predicate.parent for link in links if isinstance(link.statement.predicate, Unlearning)}
     unlearnings = [link for link in links if isinstance(link.statement.predicate, Unlearning)]
     heads = [link for link in unlearnings if link.digest not in parents]
+    if not heads and [link.statement.kind for link in links if link.statement.kind != "key"] == ["training"]:
+        raise ChainError(
+            "this is the bundle of a training, expected a case: give it with --upstream, beside the case of a model made from it"
+        )
     if len(heads) != 1:
         raise ChainError(f"the bundle has {len(heads)} certificates that no other follows, expected one")
     lineage = [heads[0]]
@@ -103,7 +122,7 @@ def build(links: Sequence[Link]) -> Chain:
         circuit = link.statement.predicate
         if isinstance(circuit, Circuit) and evidence is not None and circuit.circuit.digest in evidence.circuits:
             continue
-        if isinstance(circuit, AuditPlan | Audit):  # step 8 is about these
+        if isinstance(circuit, AuditPlan | Audit | Replay | Deployment):  # step 8 is about these
             continue
         if link.digest not in used and link.statement.kind != "key":
             raise ChainError(
@@ -234,6 +253,17 @@ def check(chain: Chain, bundle: Bundle) -> Established:
     _refuse_others(bundle, manifests_used, leaves_used, {link.digest for link in chain.unlearnings})
     assert changes is not None  # a chain has a certificate
     return Established(changes, checked, tuple(unchanged))
+
+
+def check_training(training: Link, bundle: Bundle, seen: Seen | None) -> None:
+    """Of a training's own bundle: the manifest is the model's, and it was finished before it was seen. Raises ChainError or
+    OrderError."""
+    said = training.statement.predicate
+    assert isinstance(said, Training)
+    _check_manifest(bundle, said.model)
+    _refuse_others(bundle, {said.model.tensor_root}, set(), set())
+    if seen is not None and parse_time(said.run.finished) > seen.time + CLOCK_SKEW:
+        raise OrderError(f"the training finished at {said.run.finished}, after {seen.how} at {format_time(seen.time)}")
 
 
 def _check_manifest(bundle: Bundle, model: Model) -> None:

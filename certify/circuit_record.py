@@ -27,6 +27,7 @@ from certify.trust import Trust
 from certify.workspace import Logged, Workspace
 from certify.zk import CircuitDescription
 from circuits import description, srs
+from circuits.step_problem import StepProblem
 
 Progress = Callable[[str, float], None]
 
@@ -35,19 +36,27 @@ def rebuild(
     circuit: CircuitDescription,
     *,
     folders: Sequence[Path] | None = None,
+    onnx: Sequence[bytes] = (),
+    remark: Callable[[str], object] = lambda line: None,
     progress: Progress = lambda stage, left: None,
 ) -> CircuitDescription:
     """``circuit`` itself, once everything that it names was made anew from its statement and parameters alone.
 
-    Nothing is taken from the cache of keys. ``folders``: where to look for the reference string. Raises CircuitMismatchError,
-    which names each difference, SrsError where there is no such reference string, and ProverError for what cannot be built.
+    Nothing is taken from the cache of keys. ``folders``: where to look for the reference string. ``onnx``: of operators' own
+    steps, which no parameters describe (:mod:`circuits.own_step`); the one with the described digest is used, and tried out:
+    ``remark`` hears what is odd about it. Raises CircuitMismatchError, which names each difference, SrsError where there is no
+    such reference string, and ProverError for what cannot be built.
     """
-    from circuits import prover
+    from circuits import own_step, prover
 
     parameters = description.parse(circuit.statement, circuit.parameters)
     path = _string(circuit, parameters.logrows, folders)
     progress("build", 0)
-    built = description.build(parameters)
+    own = next((model for model in onnx if sha256(model).hexdigest() == circuit.onnx), None)
+    built = description.build(parameters, own)
+    if isinstance(parameters, StepProblem) and parameters.is_own:
+        for line in own_step.probe(built.onnx, parameters):
+            remark(line)
     with tempfile.TemporaryDirectory(prefix="circuit-rebuild-") as cache:
         keys = prover.setup(built, path, cache=Path(cache), progress=progress)
     made = {"onnx": built.onnx, "settings": built.settings, "vk": keys.vk}

@@ -17,6 +17,7 @@ from circuits.chain_problem import ChainProblem
 from circuits.errors import CircuitError
 from circuits.problem import Problem
 from circuits.srs import CEREMONY
+from circuits.step_problem import StepProblem
 
 Lines = list[tuple[str, str]]
 
@@ -94,7 +95,54 @@ def _chain(problem: ChainProblem) -> Lines:
     ]
 
 
-_WORDS: dict[str, Callable[..., Lines]] = {Problem.statement: _optimum, ChainProblem.statement: _chain}
+def _step(problem: StepProblem) -> Lines:
+    layers = " → ".join(map(str, [problem.features, *([problem.hidden] if problem.hidden else []), problem.outputs]))
+    lines = [
+        (
+            "proves",
+            "that the weights of the certificate are what a step makes of committed weights from before; not that these, or "
+            "those after, hold nothing of what is forgotten",
+        ),
+        ("step", _STEPS.get(problem.method, _OWN)),
+        ("network", f"{problem.network}, {layers}: {problem.size} weights"),
+    ]
+    if problem.rate:
+        lines.append(("rate", f"{problem.steps} in a row, learning rate {problem.learning_rate:.3g} of the mean loss"))
+    if problem.numbers:
+        shown = ", ".join(map(str, problem.numbers[:32])) + (", …" if len(problem.numbers) > 32 else "")
+        lines.append(("public numbers", shown))
+    if problem.rows:
+        near = math.sqrt(problem.tau) / problem.scale_x
+        lines.append(("records", f"{problem.rows:,}; those within {near:.3g} of a forgotten one do not count"))
+        lines.append(("penalty", f"{problem.penalty / problem.scale_x**2:g}"))
+    if problem.forgotten:
+        requests = len(problem.forgotten)
+        lines.append(
+            (
+                "forgets",
+                f"what {requests} request{'s name' if requests > 1 else ' names'}: {_records(sum(problem.forgotten))}",
+            )
+        )
+    return [
+        *lines,
+        ("integers", f"data over {problem.scale_x:,}, weights over {problem.scale_w:,}"),
+        ("size", f"2^{problem.logrows} rows"),
+    ]
+
+
+_STEPS = {
+    "ascent": "gradient ascent on the records to forget, rounded in the only way there is",
+    "mask": "weights are set to zero where the public numbers, one for each weight, are 0, and kept elsewhere",
+    "projection": "the direction of the public numbers is taken out of the first layer, rounded to the nearest integer",
+    "subtraction": "what some batches of training changed, as committed to at that time, is taken off",
+    "newton": "Newton's, to the optimum of ridge without the records, by its public residual: no matrix is inverted",
+}
+_OWN = "an operator's own: only its ONNX says what it computes. Ask for the file, and read it"
+_WORDS: dict[str, Callable[..., Lines]] = {
+    Problem.statement: _optimum,
+    ChainProblem.statement: _chain,
+    StepProblem.statement: _step,
+}
 
 
 def _records(count: int) -> str:

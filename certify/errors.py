@@ -64,6 +64,12 @@ class GateError(CertifyError):
     exit_code = 60
 
 
+class RollbackError(CertifyError):
+    """A model that precedes an unlearning would serve, and nobody said that this is meant."""
+
+    exit_code = 64
+
+
 class SearchError(CertifyError):
     """The index for searching disagrees with the log."""
 
@@ -185,8 +191,33 @@ class MissingAuditError(AuditError):
     """Step 8: ``trust.toml`` requires an audit that passed, and there is none, or it is stale."""
 
 
+class ReplayError(VerificationError):
+    """Step 8: a replay is of something else, by somebody who cannot be its replayer, or says what does not follow."""
+
+    step = 8
+    exit_code = 61
+
+
+class FailedReplayError(ReplayError):
+    """Step 8: a trusted replayer ran the recipe again and got other weights."""
+
+
+class DeploymentError(VerificationError):
+    """Step 8: a deployment is of another model than it says, or hides that it is a rollback."""
+
+    step = 8
+    exit_code = 63
+
+
 class MismatchError(VerificationError):
     """Step 9: the weights, files or receipt given are not those of the certificate."""
 
     step = 9
     exit_code = 19
+
+
+class UpstreamError(VerificationError):
+    """Step 9: a bundle given for a base model does not verify, or is not what the training names."""
+
+    step = 9
+    exit_code = 62

@@ -24,6 +24,7 @@ from circuits.errors import CircuitError
 from circuits.layout import Layout
 from circuits.problem import Problem
 from circuits.srs import CEREMONY, REDUCED_SIZE
+from circuits.step_problem import StepProblem
 from circuits.vicinity import radius
 
 Points = tuple[bytes, ...]
@@ -221,9 +222,17 @@ def _chain(case: Case, development: bool) -> Exclusion:
     return exclusion_chain.verify(case, development)
 
 
+def _step(case: Case, development: bool) -> Exclusion:
+    """``step/v1``: one proof, of a step and no more."""
+    from certify import exclusion_step
+
+    return exclusion_step.verify(case, development)
+
+
 _STATEMENTS: dict[str, Callable[[Case, bool], Exclusion]] = {
     Problem.statement: _optimum,
     ChainProblem.statement: _chain,
+    StepProblem.statement: _step,
 }
 
 
@@ -371,6 +380,14 @@ def _show(tensors: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {dtype}{list(shape)}" for name, (dtype, shape) in list(tensors.items())[:6])
 
 
+def begun_from(evidence: Evidence, earlier: Sequence[object]) -> list[Commitments]:
+    """What the certificate before committed to, where a proof begins with its weights. ``earlier``: oldest first."""
+    before = earlier[-1] if earlier else None
+    if evidence.statement != StepProblem.statement or not isinstance(before, Unlearning) or before.evidence is None:
+        return []
+    return [before.evidence.commitments]
+
+
 def _check_members(bundle: Bundle, chain: Chain, evidence: Evidence | None) -> None:
     """Nothing rides along unchecked."""
     stated = [
@@ -380,6 +397,7 @@ def _check_members(bundle: Bundle, chain: Chain, evidence: Evidence | None) -> N
     ]
     if evidence is not None:
         stated.append(evidence.commitments)
+        stated += begun_from(evidence, [link.statement.predicate for link in chain.unlearnings[:-1]])
     points = {tensor.points for commitments in stated if commitments is not None for tensor in commitments.tensors}
     used: tuple[tuple[str, Mapping[str, object], set[str]], ...] = (
         ("circuits", bundle.circuits, set(evidence.circuits) if evidence else set()),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from certify.errors import InputError
 
+MAX_RECIPE = 1 << 20
+"""Bytes of a Python file that a certificate names for replays."""
+
 
 def read_file(path: Path, limit: int) -> bytes:
     """The bytes of a regular file of at most ``limit`` bytes. Raises InputError."""

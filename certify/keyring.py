@@ -12,15 +12,27 @@ for nothing: what stands after an entry that is dated after the key's end was lo
 """
 
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certify.envelope import Envelope
 from certify.errors import KeyValidityError, StatementKeyError, UntrustedKeyError, VerificationError
 from certify.keys import PublicKey
-from certify.statement import Audit, AuditPlan, Circuit, KeyChange, Request, Statement, Training, Unlearning
+from certify.statement import (
+    Audit,
+    AuditPlan,
+    Circuit,
+    Deployment,
+    KeyChange,
+    Replay,
+    Request,
+    Statement,
+    Training,
+    Unlearning,
+)
 from certify.times import parse_time
-from certify.trust import Trust, TrustedAuditor, TrustedIssuer
+from certify.trust import Trust, TrustedAuditor, TrustedIssuer, TrustedReplayer
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead of the verifier's clock a statement's time may be."""
@@ -38,9 +50,15 @@ class Signer:
 def claimed_time(statement: Statement) -> datetime:
     """When the statement says that it was made."""
     match statement.predicate:
-        case Training(run=run) | Unlearning(run=run) | Audit(run=run):
+        case Training(run=run) | Unlearning(run=run) | Audit(run=run) | Replay(run=run):
             return parse_time(run.finished)
-        case Request(received=time) | KeyChange(effective=time) | Circuit(built=time) | AuditPlan(planned=time):
+        case (
+            Request(received=time)
+            | KeyChange(effective=time)
+            | Circuit(built=time)
+            | AuditPlan(planned=time)
+            | Deployment(stated=time)
+        ):
             return parse_time(time)
 
 
@@ -49,7 +67,7 @@ class KeyRing:
 
     def __init__(self, trust: Trust, now: datetime) -> None:
         self._issuers = {issuer.key.keyid: issuer for issuer in trust.issuers}
-        self._auditors = trust.auditors
+        self._auditors, self._replayers = trust.auditors, trust.replayers
         self._ended: dict[str, int] = {}
         self._bounds = {keyid: issuer.not_after for keyid, issuer in self._issuers.items()}
         """Until when a key and all that follow it may count at most, as trust.toml says."""
@@ -87,8 +105,21 @@ class KeyRing:
 
         An issuer's signature beside the auditor's is fine, and adds nothing.
         """
-        known = {auditor.key.keyid: auditor for auditor in self._auditors}
-        keys = [auditor.key for auditor in self._auditors] + [issuer.key for issuer in self._issuers.values()]
+        return self._outsider(index, envelope, statement, self._auditors)
+
+    def replayer(self, index: int, envelope: Envelope, statement: Statement) -> Signer | None:
+        """Who says that they ran a recipe again: a trusted replayer, or None for anybody else."""
+        return self._outsider(index, envelope, statement, self._replayers)
+
+    def _outsider(
+        self,
+        index: int,
+        envelope: Envelope,
+        statement: Statement,
+        people: Sequence[TrustedAuditor] | Sequence[TrustedReplayer],
+    ) -> Signer | None:
+        known = {person.key.keyid: person for person in people}
+        keys = [person.key for person in people] + [issuer.key for issuer in self._issuers.values()]
         try:
             signers = envelope.verify(keys)
         except UntrustedKeyError:
@@ -96,11 +127,11 @@ class KeyRing:
         time = claimed_time(statement)
         if time > self._now + CLOCK_SKEW:
             raise KeyValidityError(f"entry {index} is dated {time}, which is in the future (now {self._now})")
-        auditor = next((known[key.keyid] for key in signers if key.keyid in known), None)
-        if auditor is None:
+        person = next((known[key.keyid] for key in signers if key.keyid in known), None)
+        if person is None:
             return None
-        self._check_valid(index, auditor, time)
-        return Signer(auditor.name, auditor.key, auditor.revoked)
+        self._check_valid(index, person, time)
+        return Signer(person.name, person.key, person.revoked)
 
     def is_issuers(self, envelope: Envelope) -> bool:
         """Whether a key that is or was an issuer's signed, also one that an entry so far handed over to."""
@@ -113,7 +144,9 @@ class KeyRing:
             return True
         return False
 
-    def _check_valid(self, index: int, signer: TrustedIssuer | TrustedAuditor, time: datetime) -> None:
+    def _check_valid(
+        self, index: int, signer: TrustedIssuer | TrustedAuditor | TrustedReplayer, time: datetime
+    ) -> None:
         key = signer.key.keyid[:16]
         if time > self._now + CLOCK_SKEW:
             raise KeyValidityError(f"entry {index} is dated {time}, which is in the future (now {self._now})")

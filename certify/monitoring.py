@@ -26,7 +26,18 @@ from certify.envelope import Envelope
 from certify.errors import EnvelopeSignatureError, KeyValidityError, StatementError, UntrustedKeyError, WorkspaceError
 from certify.keyring import KeyRing, Signer, claimed_time
 from certify.keys import PublicKey
-from certify.statement import Audit, AuditPlan, Circuit, KeyChange, Model, Request, Statement, Training, Unlearning
+from certify.statement import (
+    Audit,
+    AuditPlan,
+    Circuit,
+    KeyChange,
+    Model,
+    Replay,
+    Request,
+    Statement,
+    Training,
+    Unlearning,
+)
 from certify.times import format_time, parse_time
 from certify.trust import Trust
 from ledger.monitor import Finding
@@ -152,7 +163,7 @@ class Statements:
         self._clock = clock
         self._workers = workers if workers is not None else os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
-        self._spkis = {issuer.key.spki for issuer in trust.issuers} | {auditor.key.spki for auditor in trust.auditors}
+        self._spkis = {issuer.key.spki for issuer in trust.issuers} | {person.key.spki for person in trust.outsiders}
         self._waiting: deque[tuple[int, Sequence[bytes], Future[list[Examined]] | None]] = deque()
         self._seen = 0
         self._mentions: Counter[str] = Counter()
@@ -251,8 +262,9 @@ class Statements:
         signer: Signer | None = None
         issuer: str | None = None
         try:
-            if isinstance(statement.predicate, Circuit | AuditPlan | Audit):
-                signer = self._ring.auditor(index, envelope, statement)
+            if isinstance(statement.predicate, Circuit | AuditPlan | Audit | Replay):
+                outsider = self._ring.replayer if isinstance(statement.predicate, Replay) else self._ring.auditor
+                signer = outsider(index, envelope, statement)
                 issuer = signer.issuer if signer is not None else None
             else:
                 signer = self._ring.admit(index, envelope, statement)

@@ -20,6 +20,7 @@ from circuits.errors import CircuitError
 from circuits.layout import Layout
 from circuits.opening import Opening, verify_places
 from circuits.srs import CEREMONY
+from circuits.step_problem import StepProblem
 
 Read = Callable[[str], bytes]
 """A tensor's bytes by its name."""
@@ -92,9 +93,11 @@ def match_receipt(receipt: Receipt, training: Training, request: Request, bundle
             raise DatasetError("the row that the request committed to is not that of the training data")
     except (CircuitError, DatasetError) as error:
         raise MismatchError(f"the receipt does not match: {error}") from error
+    step = training.recipe.name == StepProblem.statement
+    what = ("committed data", "request committed to") if step else ("data that the proof is about", "proof leaves out")
     lines = [
-        f"row {receipt.training.index} of the data that the proof is about holds the receipt's {len(features)} numbers, "
-        f"and so does what the proof leaves out"
+        f"row {receipt.training.index} of the {what[0]} holds the receipt's {len(features)} numbers, "
+        f"and so does what the {what[1]}"
     ]
     encoding = training.zk.encoding
     if encoding is None:

@@ -35,6 +35,7 @@ from certify.proof_task import (
     training_of,
 )
 from certify.provable_sgd import Sgd, fit_sgd, forget_sgd, is_sgd, problem_of_sgd
+from certify.provable_step import Step, Updatable, fit_step, forget_step, is_step, problem_of_step
 from certify.records import records_of
 from certify.state_dict import digest_state_dict
 from certify.statement import Base, Method, Training
@@ -75,7 +76,7 @@ def fit(
     data: object,
     *,
     target: str = "target",
-    objective: Objective | Sgd | None = None,
+    objective: Objective | Sgd | Updatable | None = None,
     encoding: Encoding | None = None,
     base: Sequence[Base] = (),
     start: Logged | None = None,
@@ -83,6 +84,8 @@ def fit(
     progress: Progress = silent,
 ) -> Provable:
     """Fit the optimum over all records, or a network by SGD, commit to the records and log ``training/v1``.
+
+    An ``Updatable`` model is one of which later steps can be proven.
 
     ``data``: id to record, or a sequence of records: objects with a column ``target``, or lists of numbers, the target last.
     ``base``: models that made features of the records, which are not in the proof. ``start``: an earlier training of the same
@@ -102,6 +105,17 @@ def fit(
         return fit_sgd(workspace, data, target=target, sgd=objective, **options)
     if start is not None:
         raise WorkspaceError("expected no training to start from: an optimum is the same from everywhere")
+    if isinstance(objective, Updatable):
+        return fit_step(
+            workspace,
+            data,
+            target=target,
+            model=objective,
+            encoding=encoding,
+            base=base,
+            development=development,
+            progress=progress,
+        )
     records = records_of(data)
     started = now()
     _, string = committed.reference_string(objective.logrows, development=development)
@@ -138,17 +152,21 @@ def forget(
     ledger: Workspace | str | Path,
     requests: Sequence[Logged | str | int],
     *,
+    step: Step | None = None,
     engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Provable:
     """Find the optimum without the requested records, prove that it is, and issue the certificate.
 
-    What earlier certificates of the same training left out stays out. ``engine``: where proofs are made, by default here. Raises
+    What earlier certificates of the same training left out stays out. ``step``: what to do with an ``Updatable`` model, and to
+    prove in the place of exclusion, see :mod:`certify.provable_step`. ``engine``: where proofs are made, by default here. Raises
     WorkspaceError, ProverError.
     """
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     started = now()
     asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
+    if step is not None or is_step(workspace, asked):
+        return forget_step(workspace, asked, _given(step), engine=engine, progress=progress)
     if is_sgd(workspace, asked):
         return forget_sgd(workspace, asked, engine=engine, progress=progress)
     task = _task(workspace, asked)
@@ -198,10 +216,22 @@ def forget(
     return Provable(logged, state)
 
 
-def problem_for(ledger: Workspace | str | Path, requests: Sequence[Logged | str | int]) -> tuple[Parameters, int]:
+def _given(step: Step | None) -> Step:
+    if step is None:
+        raise WorkspaceError(
+            "the training prepared for proofs of steps: say which, as forget(…, step=Ascent()), or --step ascent"
+        )
+    return step
+
+
+def problem_for(
+    ledger: Workspace | str | Path, requests: Sequence[Logged | str | int], step: Step | None = None
+) -> tuple[Parameters, int]:
     """What :func:`forget` would prove, and how many proofs that takes: nothing is done. Raises WorkspaceError."""
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     asked = [item if isinstance(item, Logged) else workspace.find(str(item)) for item in requests]
+    if step is not None or is_step(workspace, asked):
+        return problem_of_step(workspace, asked, _given(step)), 1
     if is_sgd(workspace, asked):
         return problem_of_sgd(workspace, asked)
     return _task(workspace, asked).problem, 1

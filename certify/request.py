@@ -28,6 +28,9 @@ from certify.zk import FORGOTTEN, Commitments
 from circuits.layout import PROOFS, Layout
 from ledger.merkle import inclusion_path, leaf_hash
 
+STEP = "step/v1"
+"""The recipe of trainings that prepared for proofs of steps: :mod:`certify.exclusion_step`."""
+
 
 def file_request(
     ledger: Workspace | str | Path,
@@ -101,11 +104,13 @@ def _commit_rows(workspace: Workspace, records: Records) -> tuple[Commitments, M
     if found is None or not isinstance(training, Training) or training.zk is None:
         return None
     rows = rows_of(workspace, training.zk, found[1])
-    features = len(rows[0]) - outputs_of(encoding_of(training.zk))
+    columns = len(rows[0])
+    if training.recipe.name != STEP:  # a step on the records takes their targets as well
+        columns -= outputs_of(encoding_of(training.zk))
     proofs = training.recipe.parameters.get("forgotten_proofs")
-    layout = Layout(len(rows), features, training.zk.logrows, proofs if isinstance(proofs, int) else PROOFS)
+    layout = Layout(len(rows), columns, training.zk.logrows, proofs if isinstance(proofs, int) else PROOFS)
     _, string = reference_string_of(training.zk)
-    made = commit(FORGOTTEN, layout, [[row[:features] for row in rows]], string)
+    made = commit(FORGOTTEN, layout, [[row[:columns] for row in rows]], string)
     return Commitments(training.zk.logrows, training.zk.srs, [made.stated]), made
 
 

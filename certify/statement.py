@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from certify.audit.verdict import Outcome
+from certify.audit_probes import NAMES, Also, Probe, check_found, check_planned
 from certify.audit_terms import Figures, Line, Recipe, Rules
 from certify.errors import StatementError
 from certify.fields import (
@@ -33,7 +34,7 @@ from certify.fields import (
 from certify.fields import Tree as Tree
 from certify.methods import AnyDetail, AnyTrainingDetail, check_named
 from certify.times import parse_time
-from certify.wire import canonical, check_depth
+from certify.wire import canonical, check_depth, is_canonical
 from certify.zk import CircuitDescription, Commitments, Evidence
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -50,6 +51,7 @@ CIRCUIT = "circuit/v1"
 """Name of the subject whose sha256 is a circuit description's."""
 MAX_STALE_DAYS = 3660
 MAX_REMARKS = 24
+MAX_DESTROYED = 256
 
 Parameters = dict[Label, Scalar | list[Scalar]]
 
@@ -109,25 +111,36 @@ class Run(Record, frozen=True):
 
 
 class Method(Record, frozen=True):
-    """How weights came about: the name of a recipe or unlearning method, its parameters and its seeds."""
+    """How weights came about: the name of a recipe or unlearning method, its parameters and its seeds.
+
+    ``recipe`` is the SHA-256 of a Python file that does it again (:mod:`certify.replay`).
+    """
 
     name: Label
     parameters: Parameters = {}
     seeds: list[Decimal] = []
+    recipe: Digest | None = None
 
 
 class Base(Record, frozen=True):
-    """A model that training started from."""
+    """A model that training started from, by its tensor root; ``licence`` as whoever trained on it understands it.
+
+    ``statement`` is the SHA-256 of the envelope with which its maker certified or logged it, in the log of origin ``log``
+    (:mod:`certify.upstream`).
+    """
 
     name: Label
     digest: Digest
     licence: Label | None = None
+    statement: Digest | None = None
+    log: Origin | None = None
 
 
 class Training(Record, frozen=True):
     """``training/v1``: what a model was trained on and how, logged before anybody asks to be forgotten.
 
     ``log``, here and in the others, is the origin of the log that the statement is made for: it counts in no other.
+    ``batches`` is a root over the batches that each record was in (:mod:`certify.provenance`).
     """
 
     log: Origin
@@ -140,6 +153,7 @@ class Training(Record, frozen=True):
     metrics: dict[Label, float] = {}
     zk: Commitments | None = None
     detail: AnyTrainingDetail | None = None
+    batches: Digest | None = None
 
 
 class Utility(Record, frozen=True):
@@ -242,7 +256,7 @@ class AuditPlan(Record, frozen=True):
 
     ``original`` is the certificate's model before, the positive control, and ``model`` the one after. ``adapter`` is the SHA-256
     of the file that says what model and data are. ``previous`` is the auditor's statement before this one about the same
-    certificate, of any kind: the first plan has none.
+    certificate, of any kind: the first plan has none. ``also`` are the probes beside the verdict (:mod:`certify.audit_probes`).
     """
 
     log: Origin
@@ -258,6 +272,7 @@ class AuditPlan(Record, frozen=True):
     untested: Annotated[list[Line], Meta(min_length=1, max_length=MAX_REMARKS // 2)]
     planned: Time
     previous: Digest | None = None
+    also: Annotated[list[Also], Meta(max_length=len(NAMES))] = []
 
 
 class Audit(Record, frozen=True):
@@ -289,9 +304,67 @@ class Audit(Record, frozen=True):
     untested: Annotated[list[Line], Meta(max_length=MAX_REMARKS)] = []
     metrics: dict[Label, float] = {}
     reason: Line | None = None
+    probes: Annotated[list[Probe], Meta(max_length=len(NAMES))] = []
 
 
-Predicate = Training | Request | Unlearning | Circuit | AuditPlan | Audit | KeyChange
+class Replay(Record, frozen=True):
+    """``replay/v1``: somebody ran a recipe again, and compared what came out with the certificate's model, bit for bit.
+
+    ``recipe`` is the SHA-256 of the Python file that ran, ``model`` what it gave, ``differing`` how many tensors differ from the
+    certificate's and ``names`` the first of them. ``data`` are the training data if they were checked against their commitments,
+    but for ``unchecked`` records whose salts were not at hand. ``before`` says where the weights to start from came from.
+    ``notPinned`` is what could not be made as it was.
+    """
+
+    log: Origin
+    run: Run
+    certificate: Digest
+    recipe: Digest
+    outcome: Literal["identical", "different"]
+    model: Model
+    environment: Environment
+    before: Literal["none", "given", "trained"]
+    differing: Count = 0
+    names: Annotated[list[Label], Meta(max_length=MAX_REMARKS)] = []
+    data: Tree | None = None
+    unchecked: Count = 0
+    not_pinned: Annotated[list[Line], Meta(max_length=2 * MAX_REMARKS)] = []
+
+
+class Destroyed(Record, frozen=True):
+    """Older weights, by their tensor root, of which copies were destroyed: when, and how, in the operator's words."""
+
+    model: Digest
+    when: Time
+    how: Label
+
+
+class Notified(Record, frozen=True):
+    """Who was told, as a kind of people or bodies, and how many of them: nobody by name."""
+
+    who: Label
+    count: Count
+
+
+class Deployment(Record, frozen=True):
+    """``deployment/v1``: from ``since`` on these weights serve under ``name``, a service or environment.
+
+    ``statement`` is the training or certificate whose model it is. ``rollback`` is the reason for which a model serves that
+    precedes an unlearning which the ledger has. ``since``, ``stated`` and ``when`` are the operator's clock.
+    """
+
+    log: Origin
+    name: Label
+    model: Model
+    statement: Digest
+    since: Time
+    stated: Time
+    destroyed: Annotated[list[Destroyed], Meta(max_length=MAX_DESTROYED)] = []
+    notified: Annotated[list[Notified], Meta(max_length=MAX_REMARKS)] = []
+    rollback: Label | None = None
+
+
+Predicate = Training | Request | Unlearning | Circuit | AuditPlan | Audit | Replay | Deployment | KeyChange
 PREDICATES: dict[str, type[Predicate]] = {
     PREFIX + "training/v1": Training,
     PREFIX + "request/v1": Request,
@@ -299,6 +372,8 @@ PREDICATES: dict[str, type[Predicate]] = {
     PREFIX + "circuit/v1": Circuit,
     PREFIX + "audit-plan/v1": AuditPlan,
     PREFIX + "audit/v1": Audit,
+    PREFIX + "replay/v1": Replay,
+    PREFIX + "deployment/v1": Deployment,
     PREFIX + "key/v1": KeyChange,
 }
 _TYPE_OF: dict[type[Any], str] = {predicate: type_ for type_, predicate in PREDICATES.items()}
@@ -324,7 +399,8 @@ class Statement(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """``training``, ``request``, ``unlearning``, ``circuit``, ``audit-plan``, ``audit`` or ``key``."""
+        """``training``, ``request``, ``unlearning``, ``circuit``, ``audit-plan``, ``audit``, ``replay``, ``deployment`` or
+        ``key``."""
         return self.type.removeprefix(PREFIX).removesuffix("/v1")
 
     def payload(self) -> bytes:
@@ -335,13 +411,15 @@ class Statement(msgspec.Struct, frozen=True):
         return data
 
     def _encode(self) -> bytes:
-        fields = {
+        return canonical(self._fields(), what="a statement", error=StatementError)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
             "_type": STATEMENT_TYPE,
             "subject": msgspec.to_builtins(self.subjects),
             "predicateType": self.type,
             "predicate": msgspec.to_builtins(self.predicate),
         }
-        return canonical(fields, what="a statement", error=StatementError)
 
     @classmethod
     def parse(cls, payload: bytes) -> "Statement":
@@ -362,7 +440,7 @@ class Statement(msgspec.Struct, frozen=True):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StatementError(f"not a statement: {error}") from error
         statement = cls(tuple(wire.subject), predicate)
-        if statement._encode() != payload:
+        if not is_canonical(statement._fields(), payload, what="a statement", error=StatementError):
             raise StatementError("a statement is not in canonical form (RFC 8785), or has a field twice")
         _check(statement)
         return statement
@@ -375,6 +453,7 @@ def _check(statement: Statement) -> None:
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
             _check_times(run.started, run.finished, "a run starts at", "finishes")
             check_named(statement.predicate)
+            _check_bases(statement.predicate.base)
         case Unlearning(post=model, run=run) as certificate:
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
             _check_times(run.started, run.finished, "a run starts at", "finishes")
@@ -396,10 +475,18 @@ def _check(statement: Statement) -> None:
             _check_subjects(statement, TENSOR_ROOT, plan.model.tensor_root)
             parse_time(plan.planned)
             plan.rules.plan()
+            check_planned(plan.also)
         case Audit(run=run, model=model) as audit:
             _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
             _check_times(run.started, run.finished, "a run starts at", "finishes")
             _check_audit(audit)
+        case Replay(run=run, model=model) as replay:
+            _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
+            _check_times(run.started, run.finished, "a run starts at", "finishes")
+            _check_replay(replay)
+        case Deployment(model=model) as deployment:
+            _check_subjects(statement, TENSOR_ROOT, model.tensor_root)
+            _check_deployment(deployment)
         case KeyChange() as change:
             _check_subjects(statement, PUBLIC_KEY, change.keyid)
             parse_time(change.effective)
@@ -427,7 +514,7 @@ def _check_audit(audit: Audit) -> None:
         "untested": bool(audit.untested),
     }
     finished = audit.state == "finished"
-    if not all(found.values()) if finished else any(found.values()) or bool(audit.metrics):
+    if not all(found.values()) if finished else any(found.values()) or bool(audit.metrics or audit.probes):
         names = ", ".join(name for name, there in found.items() if there) or "none"
         expected = "all of figures, scores, verdict, reasons and untested" if finished else "none of them"
         raise StatementError(f"an attempt that is {audit.state} has {names}, expected {expected}")
@@ -435,6 +522,39 @@ def _check_audit(audit: Audit) -> None:
         raise StatementError("an attempt gives a reason if and only if it was interrupted or failed")
     if audit.figures is not None:
         audit.figures.found()
+    check_found(audit.probes)
+
+
+def _check_replay(replay: Replay) -> None:
+    """A replay that is identical names no difference; one that isn't names some."""
+    if (replay.outcome == "identical") == bool(replay.differing) or len(replay.names) > replay.differing:
+        raise StatementError(
+            f"a replay is {replay.outcome} with {replay.differing} tensors that differ, {len(replay.names)} of them by name"
+        )
+    if replay.unchecked and (replay.data is None or replay.unchecked > replay.data.count):
+        raise StatementError("a replay states more records that were not checked than data that were")
+
+
+def _check_bases(bases: list[Base]) -> None:
+    """A statement is found in a log."""
+    for base in bases:
+        if (base.statement is None) != (base.log is None):
+            raise StatementError(f"base {base.name!r} has only one of its maker's statement and the log that it is in")
+
+
+def _check_deployment(deployment: Deployment) -> None:
+    """Nothing is stated before it happened, and what serves was not destroyed."""
+    _check_times(deployment.since, deployment.stated, "weights serve since", "are stated to")
+    for copy in deployment.destroyed:
+        _check_times(copy.when, deployment.stated, "copies were destroyed at", "are stated to be")
+        if copy.model == deployment.model.tensor_root:
+            raise StatementError("a deployment states that copies of the very weights that serve were destroyed")
+    for what, names in (
+        ("destroyed model", [copy.model for copy in deployment.destroyed]),
+        ("party notified", [party.who for party in deployment.notified]),
+    ):
+        if len(set(names)) != len(names):
+            raise StatementError(f"a deployment names a {what} twice")
 
 
 def _check_subjects(statement: Statement, name: str, digest: str) -> None:

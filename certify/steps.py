@@ -15,8 +15,9 @@
 Any :class:`circuits.steps.step.UpdateStep` will do, also one of your own. If the gate is not passed, nothing is issued.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -55,15 +56,27 @@ def unlearn(
     request: Logged | str | int | Sequence[Logged | str | int],
     task: Task,
     gate: Gate | None = None,
+    metrics: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    recipe: str | Path | None = None,
 ) -> HookRun:
     """Let ``step`` change ``model`` and issue ``unlearning/v1`` for it.
+
+    ``metrics`` measures the model after, for the certificate to state; ``recipe`` is a Python file that does it again.
 
     Raises GateError, with nothing issued, if the model lost what the gate measures; ``model`` stays as the step left it.
     """
     parameters, seeds = parameters_of(step), seeds_of(step)
     before = gate.measure(model) if gate is not None else 0.0
     least = gate.least(before) if gate is not None else 0.0
-    with unlearning(model, ledger=ledger, request=request, method=step.name, parameters=parameters, seeds=seeds) as run:
+    with unlearning(
+        model,
+        ledger=ledger,
+        request=request,
+        method=step.name,
+        parameters=parameters,
+        seeds=seeds,
+        recipe=recipe,
+    ) as run:
         shown = step.run(model, task)
         if gate is not None:
             after = gate.measure(model)
@@ -72,6 +85,8 @@ def unlearn(
                     f"{gate.metric} fell from {before:.4g} to {after:.4g}, expected {least:.4g} or more: no certificate is issued"
                 )
             run.utility = Utility(gate.metric, before, after, least)
+        if metrics is not None:
+            run.metrics.update(metrics(model))
         for data in shown.attachments:
             run.workspace.attachments.put("details", data)
         if shown.fields:

@@ -30,6 +30,11 @@
     public_key = \"\"\"-----BEGIN PUBLIC KEY-----…\"\"\"
                                                      # optional: not_before, not_after and revoked, as an issuer has
 
+    [[replayer]]                                     # optional: whose replays count
+    name = "Example Replays"
+    public_key = \"\"\"-----BEGIN PUBLIC KEY-----…\"\"\"
+                                                     # optional: not_before, not_after and revoked, as an issuer has
+
     [[circuit]]                                      # optional: circuits that you have built yourself
     digest = "51c40e81…"                             # what 'certify circuit rebuild' prints
 
@@ -102,6 +107,14 @@ class _AuditorWire(msgspec.Struct, forbid_unknown_fields=True):
     revoked: datetime | None = None
 
 
+class _ReplayerWire(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    public_key: str
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    revoked: datetime | None = None
+
+
 class _CircuitWire(msgspec.Struct, forbid_unknown_fields=True):
     digest: Digest
     name: str | None = None
@@ -133,6 +146,7 @@ class _TrustWire(msgspec.Struct, forbid_unknown_fields=True):
     timestamping: list[_AuthorityWire] = []
     proofs: _ProofsWire | None = None
     audits: _AuditsWire | None = None
+    replayer: list[_ReplayerWire] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +171,17 @@ class TrustedIssuer:
 @dataclass(frozen=True, slots=True)
 class TrustedAuditor:
     """Somebody whose audits and builds of circuits count, and when."""
+
+    name: str
+    key: PublicKey
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    revoked: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedReplayer:
+    """Somebody whose replays count, and when."""
 
     name: str
     key: PublicKey
@@ -214,6 +239,12 @@ class Trust:
     policy: Policy | None = None
     """If the file has one; ``witnesses`` are then those that count in it, and ``quorum`` is 0."""
     audits: AuditPolicy = AuditPolicy()
+    replayers: tuple[TrustedReplayer, ...] = ()
+
+    @property
+    def outsiders(self) -> tuple[TrustedAuditor | TrustedReplayer, ...]:
+        """Those who are no issuers: auditors and replayers."""
+        return (*self.auditors, *self.replayers)
 
     @property
     def witnessing(self) -> Policy:
@@ -244,6 +275,7 @@ class Trust:
             issuers = tuple(_issuer(issuer) for issuer in wire.issuer)
             witnesses, quorum, policy = _witnesses(wire.witnesses, logs)
             auditors = tuple(_auditor(item) for item in wire.auditor)
+            replayers = tuple(_replayer(item) for item in wire.replayer)
         except (MalformedError, StatementKeyError) as error:
             raise TrustError(f"a key in the trust file cannot be used: {error}") from error
         if not logs or not issuers:
@@ -253,6 +285,7 @@ class Trust:
         keyids = [issuer.key.keyid for issuer in issuers] + [auditor.key.keyid for auditor in auditors]
         if len(set(keyids)) != len(keyids):
             raise TrustError("the trust file names the key of an issuer or an auditor twice")
+        _check_replayers(replayers, [issuer.key.keyid for issuer in issuers])
         radius = wire.proofs.max_radius if wire.proofs else MAX_RADIUS
         if not 0 < radius < math.inf:
             raise TrustError(f"max_radius is {radius} in the trust file, expected a number above 0")
@@ -263,7 +296,7 @@ class Trust:
             raise TrustError("the trust file names a time-stamping authority twice")
         circuits = frozenset(item.digest for item in wire.circuit)
         audits = _audits(wire.audits, auditors)
-        return cls(logs, issuers, witnesses, quorum, auditors, circuits, radius, authorities, policy, audits)
+        return cls(logs, issuers, witnesses, quorum, auditors, circuits, radius, authorities, policy, audits, replayers)
 
 
 def _log(wire: _LogWire) -> TrustedLog:
@@ -283,7 +316,18 @@ def _auditor(wire: _AuditorWire) -> TrustedAuditor:
     return TrustedAuditor(wire.name, PublicKey.from_pem(wire.public_key), *_times(wire, "auditor"))
 
 
-def _times(wire: _IssuerWire | _AuditorWire, what: str) -> list[datetime | None]:
+def _replayer(wire: _ReplayerWire) -> TrustedReplayer:
+    return TrustedReplayer(wire.name, PublicKey.from_pem(wire.public_key), *_times(wire, "replayer"))
+
+
+def _check_replayers(replayers: Sequence[TrustedReplayer], issuers: Sequence[str]) -> None:
+    """An auditor may be a replayer as well; an issuer is none."""
+    keyids = [replayer.key.keyid for replayer in replayers]
+    if len(set(keyids)) != len(keyids) or set(keyids) & set(issuers):
+        raise TrustError("the trust file names the key of a replayer twice, or an issuer's key as a replayer's")
+
+
+def _times(wire: _IssuerWire | _AuditorWire | _ReplayerWire, what: str) -> list[datetime | None]:
     times = [wire.not_before, wire.not_after, wire.revoked]
     if any(time is not None and time.tzinfo is None for time in times):
         raise TrustError(f"a time of {what} {wire.name!r} has no offset, expected like 2026-01-01T00:00:00Z")

@@ -5,7 +5,7 @@ with limits. The steps, as in SPEC.md:
 
 (1) the bundle is well-formed               (6) the chain of statements agrees
 (2) signatures by trusted keys              (7) zero-knowledge proofs
-(3) every entry is included                 (8) audits
+(3) every entry is included                 (8) audits, replays and deployments
 (4) the checkpoint is signed and cosigned   (9) given weights, files or receipts match
 (5) the order is right                      (10) grade and limits
 """
@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from certify import audits, methods
+from certify import audits, deployments, methods, replays, upstream
 from certify import chain as chains
 from certify import exclusion as exclusions
 from certify.audits import Audited
 from certify.bundle import Bundle
 from certify.chain import Chain, Established, Link
+from certify.deployments import Deployed
 from certify.digest import Manifest, diff
 from certify.envelope import Envelope
 from certify.errors import (
@@ -37,10 +38,23 @@ from certify.exclusion import Exclusion
 from certify.keyring import CLOCK_SKEW, KeyRing, Signer
 from certify.openings import Read, match_receipt, match_weights
 from certify.receipt import Receipt
+from certify.replays import Replayed
 from certify.seen import Seen, by_timestamps, by_witnesses, earliest
-from certify.statement import OMS_ROOT, Audit, AuditPlan, Circuit, KeyChange, Request, Statement, Training, Unlearning
+from certify.statement import (
+    OMS_ROOT,
+    Audit,
+    AuditPlan,
+    Circuit,
+    KeyChange,
+    Replay,
+    Request,
+    Statement,
+    Training,
+    Unlearning,
+)
 from certify.times import format_time, parse_time
 from certify.trust import Trust
+from certify.upstream import Bundled, Upstream, Verified
 from ledger.errors import LedgerError
 from ledger.proof import TlogProof
 from ledger.signed_checkpoint import SignedCheckpoint, open_checkpoint
@@ -53,20 +67,21 @@ TITLES = {
     5: "the order is right",
     6: "the chain of statements agrees",
     7: "zero-knowledge proofs",
-    8: "audits",
+    8: "audits, replays and deployments",
     9: "given weights, files and receipts match",
     10: "grade and limits",
 }
 
 GRADES = {
     "attested": "the operator says so, signed, logged, and cannot take it back",
-    "step proven": "a zero-knowledge proof shows that the weights follow from earlier ones by the stated steps, without every "
-    "record near a forgotten one; not that the earlier ones had not seen it",
+    "replayed": "a named party ran the recipe again and got bit-identical weights",
+    "step proven": "a zero-knowledge proof shows that the weights follow from earlier ones by the stated steps; it does not show "
+    "that the forgotten data left no trace",
     "exclusion proven": "a zero-knowledge proof shows that the weights come from the data committed before the request, less "
     "every record near a forgotten one",
 }
 
-OUTSIDE = (Circuit, AuditPlan, Audit)
+OUTSIDE = (Circuit, AuditPlan, Audit, Replay)
 """What others than the issuer state."""
 
 
@@ -80,6 +95,8 @@ class Given:
     receipts: Sequence[bytes] = ()
     read: Read | None = None
     """A tensor's bytes by its name, of the same weights: compared with what a proof is about."""
+    upstream: Sequence[Bundled] = ()
+    """Bundles of the models that training started from, each with whom to believe about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,17 @@ class Report:
     """There is a proof, and it counts for nothing: its reference string is not the ceremony's."""
     audits: tuple[Audited, ...] = ()
     """What trusted auditors found, beside the grade."""
+    replays: tuple[Replayed, ...] = ()
+    """What trusted replayers got: the grade, or beside a higher one."""
+    deployments: tuple[Deployed, ...] = ()
+    """Where which model of the chain serves, as the operator says: the last deployment of each name."""
+    upstream: tuple[Upstream, ...] = ()
+    """The models that training started from, and theirs, as far as they were followed."""
+
+    @property
+    def rolled_back(self) -> bool:
+        """Somewhere a model serves that precedes an unlearning, and the operator says so."""
+        return any(one.state == "rollback" for one in self.deployments)
 
 
 def verify(
@@ -118,18 +146,21 @@ def verify(
     given: Given | None = None,
     allow_development_srs: bool = False,
     allow_failed_audit: bool = False,
+    allow_failed_replay: bool = False,
 ) -> Report:
     """Verify a bundle's bytes at the time ``now`` (default: the clock's).
 
     ``allow_development_srs`` goes on where a proof was made with a reference string that is not the ceremony's; it then counts
-    for nothing. ``allow_failed_audit`` goes on where a trusted auditor found FAIL or OVER-FORGOTTEN; the report says so.
+    for nothing. ``allow_failed_audit`` goes on where a trusted auditor found FAIL or OVER-FORGOTTEN, ``allow_failed_replay``
+    where a trusted replayer got other weights; the report says so.
 
     Raises a VerificationError whose class and ``exit_code`` say which step failed and how, and whose ``passed`` are the steps
     before it.
     """
     steps: list[Step] = []
     try:
-        moment, allowed = now or datetime.now(UTC), (allow_development_srs, allow_failed_audit)
+        moment = now or datetime.now(UTC)
+        allowed = (allow_development_srs, allow_failed_audit, allow_failed_replay)
         return _verify(data, trust, moment, given or Given(), *allowed, steps)
     except VerificationError as error:
         error.passed = tuple(steps)
@@ -143,6 +174,7 @@ def _verify(
     given: Given,
     allow_development: bool,
     allow_failed: bool,
+    allow_failed_replay: bool,
     steps: list[Step],
 ) -> Report:
     def passed(*established: str) -> None:
@@ -199,13 +231,27 @@ def _verify(
     audited = audits.check(
         chain, links, outside, own=own, issuer=issuer, trust=trust, seen=seen, now=now, allow_failed=allow_failed
     )
-    passed(*audited.lines)
+    replayed = replays.check(
+        chain, links, outside, own=own, issuer=issuer, seen=seen, now=now, allow_failed=allow_failed_replay
+    )
+    deployed = deployments.check(chain, links, seen)
+    passed(*audited.lines, *replayed.lines, *deployed.lines)
 
+    proven = exclusion is not None and not exclusion.development
+    grade = exclusion.grade if exclusion is not None and proven else "replayed" if replayed.replayed else "attested"
     matches = _matches(chain, bundle, given, exclusion)  # (9)
-    passed(*matches)
+    allowed = (allow_development, allow_failed, allow_failed_replay)
+    bases = upstream.follow(
+        chain, grade, given.upstream, lambda one: _verify_upstream(one, now, allowed), tuple(GRADES)
+    )
+    passed(*matches, *bases.lines)
 
-    grade = exclusion.grade if exclusion is not None and not exclusion.development else "attested"  # (10)
-    passed(f"{grade}: {GRADES[grade]}", *(f"audited: {audit}" for audit in audited.audits))
+    beside = (  # (10)
+        *(f"audited: {audit}" for audit in audited.audits),
+        *(f"replayed: {replay}" for replay in replayed.replays),
+        *(f"deployed: {one}" for one in deployed.deployments),
+    )
+    passed(f"{grade}: {GRADES[grade]}", *beside)
     case = chain.case
     certificate = case.statement.predicate
     assert isinstance(certificate, Unlearning)
@@ -219,13 +265,67 @@ def _verify(
         tensor_root=certificate.post.tensor_root,
         steps=tuple(steps),
         limits=(
-            *_limits(chain, links, established, given, witnessed is not None, seen, exclusion),
+            *_limits(chain, links, established, given, witnessed is not None, seen, exclusion, replayed),
             *shown.limits,
             *audited.limits,
+            *replayed.limits,
+            *deployed.limits,
+            *bases.limits,
         ),
         development_srs=exclusion is not None and exclusion.development,
         audits=audited.audits,
+        replays=replayed.replays,
+        deployments=deployed.deployments,
+        upstream=bases.upstream,
     )
+
+
+def verify_training(data: bytes, trust: Trust, *, now: datetime | None = None) -> tuple[str, Link]:
+    """Verify the bundle of a training that no certificate follows: steps 1 to 4, and the model's manifest. Its issuer and itself.
+
+    Raises VerificationError.
+    """
+    moment = now or datetime.now(UTC)
+    bundle = Bundle.parse(data)
+    links = _statements(bundle)
+    training = upstream.only_training(links)
+    signers, _ = _signers(bundle, links, KeyRing(trust, moment))
+    issuer = _one_issuer(signers)
+    signed = _checkpoint(_included(bundle), trust)
+    _made_for(signed.checkpoint.origin, links)
+    witnessed = _witnessed(signed, trust, moment)
+    stamped, _ = by_timestamps(bundle.timestamps, signed.checkpoint.format(), trust, moment)
+    seen = earliest(by_witnesses(witnessed), stamped)
+    _check_revoked(signers, seen)
+    chains.check_training(training, bundle, seen)
+    return issuer, training
+
+
+def _verify_upstream(given: Bundled, now: datetime, allowed: tuple[bool, bool, bool]) -> Verified:
+    """A base model's bundle, by its own trust; ``allowed`` as for the case. Raises VerificationError."""
+    links = _statements(Bundle.parse(given.data))
+    if any(isinstance(link.statement.predicate, Unlearning) for link in links):
+        development, audit, replay = allowed
+        report = verify(
+            given.data,
+            given.trust,
+            now=now,
+            allow_development_srs=development,
+            allow_failed_audit=audit,
+            allow_failed_replay=replay,
+        )
+        chain = chains.build(links)
+        models, issuer, grade = (chain.training, *chain.unlearnings), report.issuer, report.grade
+        beside = tuple(str(one) for one in (*report.audits, *report.replays, *report.deployments))
+    else:
+        issuer, training = verify_training(given.data, given.trust, now=now)
+        models, grade, beside = (training,), "attested", ()
+    last = models[-1]
+    said = last.statement.predicate
+    assert isinstance(said, Training | Unlearning)
+    kind = "training" if isinstance(said, Training) else "certificate"
+    root, finished = upstream.model_of(last).tensor_root, parse_time(said.run.finished)
+    return Verified(last.digest, kind, last.index, issuer, grade, root, said.log, finished, models, beside)
 
 
 def _statements(bundle: Bundle) -> list[Link]:
@@ -243,13 +343,14 @@ def _statements(bundle: Bundle) -> list[Link]:
 
 
 def _signers(bundle: Bundle, links: Sequence[Link], ring: KeyRing) -> tuple[list[Signer], dict[int, Signer | None]]:
-    """Who signed, in the log's order; and the auditor behind each statement that is not the issuer's to make, by index: None for
-    nobody that is trusted."""
+    """Who signed, in the log's order; and the auditor or replayer behind each statement that is not the issuer's to make, by
+    index: None for nobody that is trusted."""
     signers: list[Signer] = []
     outside: dict[int, Signer | None] = {}
     for link, entry in zip(links, bundle.entries, strict=True):
         if isinstance(link.statement.predicate, OUTSIDE):
-            outside[link.index] = ring.auditor(link.index, entry.envelope, link.statement)
+            outsider = ring.replayer if isinstance(link.statement.predicate, Replay) else ring.auditor
+            outside[link.index] = outsider(link.index, entry.envelope, link.statement)
         else:
             signers.append(ring.admit(link.index, entry.envelope, link.statement))
     return signers, outside
@@ -505,11 +606,12 @@ def _limits(
     witnessed: bool,
     seen: Seen | None,
     exclusion: Exclusion | None,
+    replayed: replays.Found,
 ) -> tuple[str, ...]:
     certificate = chain.case.statement.predicate
     assert isinstance(certificate, Unlearning)
     limits = [
-        *_proof_limits(exclusion, given),
+        *_proof_limits(exclusion, given, replayed),
         "Nothing shows that the operator told the truth about the training data when it committed to them.",
         "It speaks of these tensors, not of copies of the data or model elsewhere, nor of a record's double under another id.",
     ]
@@ -547,7 +649,9 @@ def _limits(
     return tuple(limits)
 
 
-def _proof_limits(exclusion: Exclusion | None, given: Given) -> list[str]:
+def _proof_limits(exclusion: Exclusion | None, given: Given, replayed: replays.Found) -> list[str]:
+    if exclusion is None and replayed.replayed:
+        return ["No proof shows the computation: that a recipe gives these weights is the word of who ran it again."]
     if exclusion is None:
         return ["That the computation took place as stated is the operator's word: no proof and no replay shows it."]
     limits = list(exclusion.limits)

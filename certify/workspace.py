@@ -41,7 +41,7 @@ from certify.inputs import write_file
 from certify.keys import Algorithm, PublicKey, SigningKey, StatementSigner
 from certify.outbox import Outbox
 from certify.own import OwnKeys
-from certify.statement import Audit, AuditPlan, Circuit, Statement, Training, Unlearning
+from certify.statement import Audit, AuditPlan, Circuit, Replay, Statement, Training, Unlearning
 from certify.trust import Trust, TrustedIssuer, TrustedLog, accept_circuit, format_trust, quoted
 from certify.vault import Vault
 from certify.zk import CircuitDescription
@@ -424,7 +424,8 @@ class Workspace:
         return chain[::-1]
 
     def of_kind(self, kind: str) -> Iterator[Logged]:
-        """This issuer's statements of a kind (training, request, unlearning, key), in order; anybody's of circuits and audits."""
+        """This issuer's statements of a kind (training, request, unlearning, key), in order; anybody's of circuits, audits
+        and replays."""
         self._index()
         for _, index in self.vault.notes(f"kind/{kind}/"):
             yield self.entry(index)
@@ -442,7 +443,9 @@ class Workspace:
                 is_ours = (
                     own.signed(logged.envelope, logged.statement) and logged.statement.predicate.log == self.origin
                 )
-                outside = isinstance(logged.statement.predicate, Circuit | AuditPlan | Audit)  # an auditor's, perhaps
+                outside = isinstance(
+                    logged.statement.predicate, Circuit | AuditPlan | Audit | Replay
+                )  # by outsiders, perhaps
                 if not is_ours and not outside:
                     continue
                 notes[f"kind/{logged.statement.kind}/{logged.index:012d}"] = logged.index

@@ -101,8 +101,12 @@ class CircuitDescription(Record, frozen=True, dict=True):
 
     @property
     def title(self) -> str:
-        """A name for people: the statement, and the loss or the network."""
-        return f"{self.statement}, {self.parameters.get('loss') or self.parameters.get('network')}"
+        """A name for people: the statement, and the loss, the method or the network."""
+        return f"{self.statement}, {self._what}"
+
+    @property
+    def _what(self) -> object:
+        return next((self.parameters[name] for name in ("loss", "method", "network") if name in self.parameters), None)
 
     @cached_property
     def digest(self) -> str:

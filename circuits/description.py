@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from circuits.chain_problem import ChainProblem
 from circuits.errors import ProverError
 from circuits.problem import Problem
+from circuits.step_problem import StepProblem
 
 if TYPE_CHECKING:
     from circuits.prover import Circuit
 
-Parameters = Problem | ChainProblem
-STATEMENTS: dict[str, type[Parameters]] = {kind.statement: kind for kind in (Problem, ChainProblem)}
-_MODULES = {Problem: ("circuits.optimum", "module_of"), ChainProblem: ("circuits.steps.sgd", "MaskedSgd")}
+Parameters = Problem | ChainProblem | StepProblem
+STATEMENTS: dict[str, type[Parameters]] = {kind.statement: kind for kind in (Problem, ChainProblem, StepProblem)}
+_MODULES = {
+    Problem: ("circuits.optimum", "module_of"),
+    ChainProblem: ("circuits.steps.sgd", "MaskedSgd"),
+    StepProblem: ("circuits.steps.step_circuit", "StepCircuit"),
+}
 """What makes a circuit's module of its parameters; imported when it is needed, since it needs torch."""
 Value = int | str | list[int]
 
@@ -63,10 +68,15 @@ def parse(statement: str, values: Mapping[str, Any]) -> Parameters:
     return kind(**found)
 
 
-def build(parameters: Parameters) -> "Circuit":
-    """Export and compile. Raises ProverError where EZKL cannot express it."""
+def build(parameters: Parameters, onnx: bytes | None = None) -> "Circuit":
+    """Export and compile. ``onnx``: of an operator's own step, which no parameters describe; of no other circuit is it looked at.
+
+    Raises ProverError where EZKL cannot express it.
+    """
     from circuits import export, prover
 
+    if onnx is not None and isinstance(parameters, StepProblem) and parameters.is_own:
+        return prover.compile(onnx, parameters.fixed_point)
     home, name = _MODULES[type(parameters)]
     module = getattr(import_module(home), name)(parameters)
     return prover.compile(

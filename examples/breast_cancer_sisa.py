@@ -20,6 +20,7 @@ from telling import run, say, story
 from torch import Tensor, nn
 
 import certify
+from certify import sharding
 from circuits.steps.sisa import Sisa, Standardize, plan
 
 SEED = 7
@@ -68,12 +69,14 @@ def main(folder: Path) -> None:
     sisa = Sisa(constituent, plan(len(x), shards=SHARDS, slices=SLICES, seed=SEED), seed=SEED)
     say(f"{len(x)} patients in {SHARDS} shards of {SLICES} slices; a small network learns from each shard alone (SISA)")
     with certify.training(
-        sisa.ensemble, ledger=ledger, data=patients, method="sisa", parameters=sisa.parameters(), seeds=[SEED]
+        sisa.ensemble, ledger=ledger, data=patients, method="sisa/v1", parameters=sisa.parameters(), seeds=[SEED]
     ) as training:
         sisa.fit(x, y)
+        training.detail = sharding.trained(ledger, sisa.plan, checkpoints=sisa.checkpoints.digests)
         training.metrics["test accuracy"] = accuracy(sisa.ensemble, x_test, y_test)
     say(f"{training.metrics['test accuracy']:.1%} right on {len(x_test)} patients it has not seen")
-    say(f"training/v1 is entry {training.certificate.index} of the log: salted commitments, no patient's data")
+    say(f"training/v1 is entry {training.certificate.index} of the log: salted commitments, no patient's data,")
+    say("not even to who is in which shard")
     save_file(sisa.ensemble.state_dict(), "before.safetensors")
 
     chapter(3, "Three patients ask to be forgotten")
@@ -88,11 +91,14 @@ def main(folder: Path) -> None:
         sisa.ensemble,
         ledger=ledger,
         request=request,
-        method="sisa-retrain",
+        method="sisa/v1",
         parameters=sisa.parameters(),
         seeds=[SEED],
     ) as unlearning:
         affected = sisa.forget(positions, x, y)
+        unlearning.detail = sharding.retrained(
+            ledger, training.certificate, [request], affected, checkpoints=sisa.checkpoints.digests
+        )
         unlearning.metrics["test accuracy"] = accuracy(sisa.ensemble, x_test, y_test)
         save_file(sisa.ensemble.state_dict(), "weights.safetensors")
         unlearning.files.append(Path("weights.safetensors"))

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from certify.audit import verdict
 from certify.audit.verdict import Arm, EpsilonBound, Estimate, Example, Plan, Tail, TruePositives, Utility
+from certify.audit_probes import KINDS, NAMES, Also, Probe, Worst, planned
 from certify.audit_terms import Figures, Recipe, Rules
 from certify.envelope import Envelope
 from certify.keys import SigningKey
@@ -69,6 +70,20 @@ def figures(
 
 PASSED, FAILED = figures(), figures(0.75)
 OVER, UNSEEN = figures(0.2), figures(original=0.52)
+
+
+def probe(name: str = "relearn", value: float = 0.5, **changes: float) -> Probe:
+    """Every figure is ``value`` but for those in ``changes``, underscores for hyphens; a bound of ε is 0."""
+    kind = KINDS[name]  # type: ignore[index]
+    figures = dict.fromkeys(sorted(kind.figures | kind.optional), value)
+    figures |= {"epsilon": 0.0} if "epsilon" in figures else {}
+    figures |= {name: to for name, to in kind.defaults.items() if name in figures}
+    worst = [Worst(1, 2.0), Worst(0, 1.0)] if kind.worst else []
+    return Probe(name, figures | {key.replace("_", "-"): float(to) for key, to in changes.items()}, worst)  # type: ignore[arg-type]
+
+
+PROBES = [probe(name) for name in sorted(NAMES)]
+ALSO: list[Also] = [planned(name, {}) for name in sorted(NAMES)]
 
 
 class Auditor:

@@ -13,9 +13,10 @@ outputs as z_y − ln Σ_{j≠y} e^{z_j}, which does not overflow and is close t
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,12 @@ class Torch:
                     f"expected no running statistics, got {type(module).__name__} at '{name}': use GroupNorm or LayerNorm"
                 )
         self._names = [name for name, value in self._base.named_parameters() if value.requires_grad]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device: data and base there, and every model made from now on."""
+        moved = copy(self)
+        moved.x, moved.y, moved._base = self.x.to(device), self.y.to(device), deepcopy(self._base).to(device)
+        return moved
 
     def initial(self, seed: int) -> Params:
         return self.params(self._draw(seed).state_dict(keep_vars=True))

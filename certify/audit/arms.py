@@ -74,10 +74,16 @@ def split(count: int, seed: str, *, forget: int, held_out: int, test: int) -> Re
     return Records(retain=parts[3], forget=parts[0], held_out=parts[1], test=parts[2])
 
 
-def retrain(subject: Subject, records: Records, plan: Plan) -> list[Params]:
-    """As many models as the plan says, trained from fresh seeds on what is retained."""
+def retrain(subject: Subject, records: Records, plan: Plan, *, threads: int = 1) -> list[Params]:
+    """As many models as the plan says, trained from fresh seeds on what is retained. ``threads`` as in :func:`shadows.run`."""
     seeds = [f"{plan.seed}/retrained/{i}" for i in range(plan.retrained)]
-    return list(unstack(train(subject, [records.retain] * plan.retrained, seeds)))
+    return list(unstack(train(subject, [records.retain] * plan.retrained, seeds, threads=threads)))
+
+
+def greatest(plan: Plan, forgotten: int, held_out: int) -> float:
+    """The ε that an attack without a mistake would show of so many records. Half of them are tested."""
+    tested = (count - count // 2 for count in (forgotten, held_out))
+    return intervals.greatest_epsilon(*tested, delta=plan.delta, confidence=plan.confidence)
 
 
 def audit(

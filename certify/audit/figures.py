@@ -124,8 +124,8 @@ def curves(figures: Figures, scores: np.ndarray) -> Figure:
 
 def histograms(figures: Figures, scores: np.ndarray) -> Figure:
     """Scores of forgotten and of held-out records, one panel an arm, all on one axis. scores: (2 + r, m)"""
-    low, high = np.percentile(scores, [0.5, 99.5])  # a few far-off scores go into the outermost bins
-    edges = np.linspace(low, high if high > low else low + 1, 31)
+    low, high = np.percentile(scores, [2.5, 97.5])  # a few far-off scores go into the outermost bins
+    edges = np.linspace(low, high if high > low else low + 1, 37)
     with rc_context(_STYLE):
         made = Figure(figsize=(6.2, 6.2), layout="constrained")
         panels: Sequence[Axes] = made.subplots(3, 1, sharex=True, sharey=True)

@@ -84,10 +84,13 @@ def divergence(p: np.ndarray, q: np.ndarray) -> float:
     for side in (p, q):
         if not (side >= 0).all() or not np.allclose(side.sum(1), 1, atol=1e-4):
             raise ValueError("expected rows of probabilities that sum to 1")
-    distances = np.nan_to_num(
-        jensenshannon(p, q, axis=1, base=2)
-    )  # of equal rows, rounding may leave the root of −1e-17
-    return float(np.clip((distances**2).mean(), 0, 1))
+    return float(np.clip(divergences(p, q).mean(), 0, 1))
+
+
+def divergences(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Of each record. (n, C), (n, C) -> (n,)"""
+    with np.errstate(invalid="ignore"):  # of equal rows, rounding may leave the root of −1e-17
+        return np.asarray(np.nan_to_num(jensenshannon(p, q, axis=1, base=2)) ** 2)
 
 
 def zrf(answers: np.ndarray, untrained: np.ndarray) -> float:

@@ -123,7 +123,7 @@ def train(
     optimiser = subject.recipe.optimise(list(params.values()))
     orders = [generator(seed, "order") for seed in seeds]
 
-    with _threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with on_threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(seeds[0], "dropout"))
         for epoch in range(subject.recipe.epochs):
             order = np.stack([rng.permutation(own) for rng, own in zip(orders, records, strict=True)])
@@ -158,7 +158,10 @@ def unstack(params: Params) -> Iterator[Params]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
+    """torch works on so many threads meanwhile. On a busy processor, two of them slow small models down many times."""
+    if count < 1:
+        raise ValueError(f"expected at least one thread, got {count}")
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

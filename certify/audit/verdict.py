@@ -4,13 +4,16 @@ Three arms suffer the same attack: the *original* model, the *unlearned* one, an
 records. The first rule that applies decides, in this order:
 
 1. FAIL              a claimed ε is below the lower bound that the attack shows
-2. INCONCLUSIVE      the original is not detected: an attack that misses what is known to be there shows nothing
-3. FAIL              the unlearned model gives more away than the retrained ones: on average (AUC) or for some records (tail)
-4. OVER-FORGOTTEN    it is worse on the forgotten records than models that never saw them: AUC, tail or accuracy
-5. FAIL              it lost utility: RA_U / RA_R or TA_U / TA_R is below 1 − ``utility_margin``,
+2. OVER-FORGOTTEN    it is right on the forgotten records less often than models that never saw them: this needs no attack
+3. INCONCLUSIVE      the original is not detected, or lies within ``margin`` itself: an attack that misses what is known to be
+                     there shows nothing
+4. FAIL              the unlearned model gives more away than the retrained ones: on average (AUC) or for some records (tail)
+5. OVER-FORGOTTEN    its scores of the forgotten records are below those of models that never saw them: AUC or tail
+6. FAIL              it lost utility: RA_U / RA_R or TA_U / TA_R is below 1 − ``utility_margin``,
                      and the accuracy below that of every retrained model
-6. INCONCLUSIVE      too few records to tell a difference of ``margin``
-7. PASS              AUC within ``margin`` of the retrained models', shown by the whole interval, and utility kept
+7. INCONCLUSIVE      too few records to tell a difference of ``margin``, or the unlearned model from the original
+8. PASS              AUC within ``margin`` of the retrained models' and nearer than the original's, shown by the whole interval,
+                     and utility kept
 
 A difference of AUC, as an interval [low, high] against the margin m, is always exactly one of::
 
@@ -58,11 +61,24 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Claim:
-    """An (ε, δ) that somebody vouches for, of the original's training or of the unlearning."""
+    """An (ε, δ) that somebody vouches for: an accountant for the original's training, or whoever unlearned for the removal.
+
+    Of the original: models with and without one record are (ε, δ)-indistinguishable. Of the unlearned: it is from models
+    retrained without the records.
+    """
 
     arm: Literal["original", "unlearned"]
     epsilon: float
     delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.epsilon) and self.epsilon >= 0 and 0 <= self.delta < 1):
+            raise ValueError(
+                f"expected a claimed ε of at least 0 and δ in [0, 1), got ε = {self.epsilon} and δ = {self.delta}"
+            )
+
+    def __str__(self) -> str:
+        return f"ε = {self.epsilon:g}, δ = {self.delta:g} of the {self.arm} model"
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,16 @@ class Plan:
                 raise ValueError(f"expected {name} between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.delta < 1:
             raise ValueError(f"expected delta in [0, 1), got {self.delta}")
+        if self.claim is not None and self.claim.delta > (1 - self.confidence) / 2:
+            raise ValueError(
+                f"expected a claimed δ of at most {(1 - self.confidence) / 2:g}, half of what may go wrong: with "
+                f"{self.claim.delta:g} a model may give everything away by chance"
+            )
+        if self.claim is not None and self.claim.delta > self.delta:
+            raise ValueError(
+                f"expected delta to be at least the claim's: a bound at δ = {self.delta:g} says nothing of ε at "
+                f"δ = {self.claim.delta:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -208,12 +234,13 @@ def judge(plan: Plan, figures: Figures) -> Verdict:
     """The verdict that the plan's rules give. Every rule is tried; the first that applies decides, the others are reported."""
     found: list[tuple[Outcome, str]] = [(outcome, why) for outcome, rule in _RULES for why in rule(plan, figures)]
     if found:
-        return Verdict(found[0][0], (*(why for _, why in found), _shown(plan, figures)))
+        return Verdict(found[0][0], (*(why for _, why in found), *_kept(plan, figures), _shown(plan, figures)))
     return Verdict(
         PASS,
         (
             f"the AUC is within {plan.margin:g} of the retrained models': {_signed(figures.difference)}; "
             f"the original's is {_signed(figures.control)}",
+            *_kept(plan, figures),
             _shown(plan, figures),
         ),
     )
@@ -222,21 +249,39 @@ def judge(plan: Plan, figures: Figures) -> Verdict:
 def _contradicted(plan: Plan, figures: Figures) -> list[str]:
     if plan.claim is None:
         return []
-    arm = figures.original if plan.claim.arm == "original" else figures.unlearned
-    if arm.epsilon.lower <= plan.claim.epsilon:
+    bound = _of_claim(plan.claim, figures)
+    if bound.lower <= plan.claim.epsilon:
         return []
     return [
-        f"the {plan.claim.arm} model's ε is at least {arm.epsilon.lower:.2f}, and {plan.claim.epsilon:g} was claimed"
+        f"the {plan.claim.arm} model's ε is at least {bound.lower:.2f}, and {plan.claim.epsilon:g} was claimed, at "
+        f"δ = {plan.claim.delta:g}"
     ]
 
 
+def _of_claim(claim: Claim, figures: Figures) -> EpsilonBound:
+    return (figures.original if claim.arm == "original" else figures.unlearned).epsilon
+
+
+def _kept(plan: Plan, figures: Figures) -> list[str]:
+    """Of a claim that no rule contradicts: what that is worth."""
+    if plan.claim is None or _contradicted(plan, figures):
+        return []
+    bound = _of_claim(plan.claim, figures)
+    worth = (
+        f"the greatest that so few records could have shown is {bound.greatest:.2f}, so that nothing could have contradicted it"
+        if bound.greatest <= plan.claim.epsilon
+        else f"at least {bound.lower:.2f} is shown, and {bound.greatest:.2f} could have been"
+    )
+    return [f"the claim of {plan.claim} is not contradicted, which does not prove it: {worth}"]
+
+
 def _undetected(plan: Plan, figures: Figures) -> list[str]:
-    if _detected(figures.original, figures) and figures.control.value >= plan.margin:
+    if _detected(figures.original, figures) and place(figures.control, plan.margin) != "within":
         return []
     auc = figures.original.auc
     return [
         f"the attack does not detect the original: its AUC is {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}), "
-        f"{_signed(figures.control)} against the retrained models', expected at least the margin of {plan.margin:g}"
+        f"{_signed(figures.control)} against the retrained models', expected one that is not within the margin of {plan.margin:g}"
     ]
 
 
@@ -287,13 +332,17 @@ def _pushed_out(plan: Plan, figures: Figures) -> list[str]:
             f"some forgotten records stand out by being pushed away: {_percent(below)} score below {_share(1 - plan.tail)} "
             f"of the retrained models' scores, where at most {_share(usual)} of theirs do"
         )
-    accuracy, least = figures.unlearned.utility.forget, min(arm.utility.forget.low for arm in figures.retrained)
-    if accuracy.high < least:
-        reasons.append(
-            f"the accuracy on the forgotten records is {_percent(accuracy)}, where models that never saw them have "
-            f"at least {_share(least)}"
-        )
     return reasons
+
+
+def _wrong(plan: Plan, figures: Figures) -> list[str]:
+    accuracy, least = figures.unlearned.utility.forget, min(arm.utility.forget.low for arm in figures.retrained)
+    if accuracy.high >= least:
+        return []
+    return [
+        f"the accuracy on the forgotten records is {_percent(accuracy)}, where models that never saw them have "
+        f"at least {_share(least)}"
+    ]
 
 
 def _less_useful(plan: Plan, figures: Figures) -> list[str]:
@@ -310,16 +359,22 @@ def _less_useful(plan: Plan, figures: Figures) -> list[str]:
 
 
 def _too_few(plan: Plan, figures: Figures) -> list[str]:
-    if _where(plan, figures) != "unclear":
+    found = _where(plan, figures)
+    if found == "unclear":
+        what = f"a difference of {plan.margin:g}: {_signed(figures.difference)}"
+    elif found == "within" and figures.difference.high >= figures.control.value:
+        what = f"{_signed(figures.difference)} from the original's {_signed(figures.control)}"
+    else:
         return []
     return [
-        f"{figures.forgotten} forgotten and {figures.held_out} held-out records cannot tell a difference of {plan.margin:g}: "
-        f"{_signed(figures.difference)}; take more records or more retrained models"
+        f"{figures.forgotten} forgotten and {figures.held_out} held-out records cannot tell {what}; take more records or more "
+        f"retrained models"
     ]
 
 
 _RULES: tuple[tuple[Outcome, Callable[[Plan, Figures], list[str]]], ...] = (
     (FAIL, _contradicted),
+    (OVER_FORGOTTEN, _wrong),
     (INCONCLUSIVE, _undetected),
     (FAIL, _known),
     (OVER_FORGOTTEN, _pushed_out),

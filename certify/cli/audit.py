@@ -1,26 +1,60 @@
 """certify audit: attack what is said to be forgotten, by rules that are logged beforehand, and say what came out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from certify.cli.audit_output import (
+    check_scores,
+    coloured,
+    compared,
+    described,
+    draw,
+    moves_since,
+    probe_value,
+    probes_file,
+    show_moves,
+    show_probes,
+    show_reasons,
+    show_statement,
+)
 from certify.cli.options import FILE, OUTPUT, WEIGHTS, Time, json_option, ledger_option, needs_zk
-from certify.cli.output import bad, dim, emit, fields, folded, good, plain, progress, strong, table
+from certify.cli.output import bad, dim, emit, fields, good, plain, progress, strong, table
 from certify.errors import InputError, WorkspaceError
 from certify.inputs import read_file, write_file
 
 if TYPE_CHECKING:
+    from certify.audit_probes import Also
     from certify.keys import PublicKey, SigningKey
-    from certify.statement import Audit
-    from certify.trust import Trust
-    from certify.workspace import Logged, Workspace
+    from certify.workspace import Workspace
 
 MAX_PEM = 1 << 16
-HELD_OUT, SCORES, FIGURES = "held-out.salts", "scores.json", "figures.json"
+DELTA = 1e-5
+HELD_OUT, SCORES, FIGURES, PROBES = "held-out.salts", "scores.json", "figures.json", "probes.json"
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class Probe(click.ParamType):  # type: ignore[type-arg]
+    """``relearn`` or ``relearn:limit=200``."""
+
+    name = "NAME[:PARAMETER=NUMBER,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> "Also":
+        from certify import audit_probes
+        from certify.errors import StatementError
+
+        name, _, given = str(value).partition(":")
+        try:
+            parameters = {key: float(number) for key, number in (one.split("=") for one in given.split(",") if one)}
+            return audit_probes.planned(name, parameters)
+        except StatementError as error:
+            self.fail(str(error), param, context)
+        except ValueError:
+            self.fail(f"expected NAME:PARAMETER=NUMBER, got {plain(str(value))}", param, context)
+
 
 _key = click.option("--key", type=FILE, required=True, help="The auditor's private key (certify keygen).")
 _earlier = click.option(
@@ -56,22 +90,33 @@ def audit() -> None:
 @click.option("--seed", help="All that is random follows from it.  [default: drawn now]")
 @click.option("--attack", type=click.Choice(["lira-online", "lira-offline"]), default="lira-online", show_default=True)
 @click.option("--shadows", type=click.IntRange(4, 4096), default=64, show_default=True, help="Shadow models.")
-@click.option("--retrained", type=click.IntRange(2, 16), default=4, show_default=True, help="Retrained models.")
+@click.option("--retrained", type=click.IntRange(2, 16), default=8, show_default=True, help="Retrained models.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of intervals.")
 @click.option("--margin", type=float, default=0.1, show_default=True, help="AUC from the retrained that is forgotten.")
 @click.option("--utility-margin", type=float, default=0.05, show_default=True, help="Accuracy that may be missing.")
 @click.option("--tail", type=float, default=0.05, show_default=True, help="Share of scores that count as extreme.")
-@click.option("--delta", type=float, default=1e-5, show_default=True, help="δ of the bound on ε.")
-@click.option("--claimed-epsilon", type=float, help="An ε that somebody vouches for: a bound above it is a FAIL.")
-@click.option("--claimed-delta", type=float, default=0.0, show_default=True, help="The δ of that claim.")
+@click.option("--delta", type=float, help="δ of the bound on ε.  [default: the claim's, else 1e-05]")
 @click.option(
+    "--claim-epsilon",
+    "--claimed-epsilon",
+    "claimed_epsilon",
+    type=float,
+    help="An ε that somebody vouches for: a bound above it is a FAIL.  [default: what the certificate states]",
+)
+@click.option(
+    "--claim-delta", "--claimed-delta", "claimed_delta", type=float, help="The δ of that claim.  [default: 0]"
+)
+@click.option(
+    "--claim-of",
     "--claimed-of",
+    "claimed_of",
     type=click.Choice(["original", "unlearned"]),
     default="unlearned",
     show_default=True,
-    help="Whose it is.",
+    help="Of the original's training, or of the removal.",
 )
 @click.option("--stale-after", type=click.IntRange(1, 3660), default=180, show_default=True, help="Days.")
+@click.option("--also", type=Probe(), multiple=True, help="A probe beside the verdict; repeatable. See below.")
 @json_option
 @needs_zk()
 def plan(
@@ -83,10 +128,12 @@ def plan(
     certificate: str | None,
     seed: str | None,
     attack: Any,
+    delta: float | None,
     claimed_epsilon: float | None,
-    claimed_delta: float,
+    claimed_delta: float | None,
     claimed_of: Any,
     stale_after: int,
+    also: "tuple[Also, ...]",
     as_json: bool,
     **rules: Any,
 ) -> None:
@@ -95,29 +142,45 @@ def plan(
     The adapter is a Python file of yours with subject() and records(), see certify/audit_subject.py. Held-out records are
     committed to with salts that stay in --folder.
 
+    --also plans probes that decide nothing and are told beside the verdict: relearn, population, label-only, inversion,
+    neighbours, kpis and text, and with functions of the adapter (certify/audit/probes.py) challenge, canaries and ulira.
+    Parameters come after a colon.
+
+    --claim-epsilon is what an accountant says of the original's training, or who unlearned says of the removal; without it, what
+    the certificate and its training state. It is tested with one half of the records: 'greatest' is the most that these can show.
+
     \b
-    Example:
+    Examples:
         certify keygen auditor.pem
         certify audit plan --key auditor.pem --adapter adapter.py --shadows 64 --margin 0.1
+        certify audit plan --key auditor.pem --adapter adapter.py --also kpis --also relearn:limit=200 --also ulira
     """
     import secrets
 
-    from certify import audit_run, audit_subject, auditing
+    from certify import audit_claims, audit_run, audit_subject, auditing
+    from certify.audit import arms
     from certify.audit.verdict import Claim, Plan
     from certify.audit_salts import MAX_SALTS
-    from certify.statement import AuditPlan
+    from certify.statement import AuditPlan, Training
     from certify.workspace import Workspace
     from ledger.keyfile import write_private
 
     signer, public = _load_key(key), _public_keys(earlier)
-    claim = Claim(claimed_of, claimed_epsilon, claimed_delta) if claimed_epsilon is not None else None
-    try:
-        chosen = Plan(seed=seed or secrets.token_hex(16), attack=attack, claim=claim, **rules)
-    except ValueError as error:
-        raise InputError(f"not the rules of an audit: {error}") from error
+    if claimed_delta is not None and claimed_epsilon is None:
+        raise InputError("expected --claim-epsilon beside --claim-delta")
     loaded = audit_subject.load(adapter)
     with Workspace(ledger) as workspace:
         target = auditing.find(workspace, certificate)
+        training = workspace.lineage(target.logged)[0].statement.predicate
+        assert isinstance(training, Training)
+        stated_claim = audit_claims.stated(training, target.certificate)
+        try:
+            given = Claim(claimed_of, claimed_epsilon, claimed_delta or 0.0) if claimed_epsilon is not None else None
+            claim = given or stated_claim
+            bound_at = delta if delta is not None else (claim.delta if claim is not None else 0.0) or DELTA
+            chosen = Plan(seed=seed or secrets.token_hex(16), attack=attack, claim=claim, delta=bound_at, **rules)
+        except ValueError as error:
+            raise InputError(f"not the rules of an audit: {error}") from error
         chain = auditing.chain_of(workspace, target, _own_keys(workspace, signer, public))
         salts = folder / HELD_OUT
         kept = read_file(salts, MAX_SALTS) if salts.exists() else None
@@ -134,12 +197,23 @@ def plan(
             held_out,
             stale_after_days=stale_after,
             previous=chain[-1].digest if chain else None,
+            also=also,
+            untested=audit_claims.left_out(stated_claim, claim),
         )
         if kept is None:
             folder.mkdir(parents=True, exist_ok=True)
             write_private(salts, committed)
         logged = auditing.log(workspace, signer, stated)
-    value = {"entry": logged.index, "digest": logged.digest, "certificate": stated.certificate, "seed": chosen.seed}
+    greatest = arms.greatest(chosen, stated.data.forget.count, stated.data.held_out.count)
+    value = {
+        "entry": logged.index,
+        "digest": logged.digest,
+        "certificate": stated.certificate,
+        "seed": chosen.seed,
+        "greatest": greatest,
+        "claim": str(claim) if claim is not None else None,
+        "also": [one.name for one in stated.also],
+    }
     emit(
         as_json,
         value,
@@ -150,6 +224,14 @@ def plan(
             ("model", stated.model.tensor_root),
             ("seed", plain(chosen.seed)),
             ("records", f"{stated.data.forget.count} to forget, {stated.data.held_out.count} held out"),
+            ("beside", ", ".join(one.name for one in stated.also) or "no probes (--also)"),
+            ("greatest ε", f"{greatest:.2f} is the most that so many can show, at δ = {chosen.delta:g}"),
+            *([("claim", str(claim))] if claim is not None else []),
+        ),
+        *(
+            [f"{bad('in vain:')} no attack on so few records can contradict the claim: take more"]
+            if claim is not None and greatest <= claim.epsilon
+            else []
         ),
         f"next: certify audit run --key {key} --adapter {adapter} --folder {folder} --original … --unlearned …",
     )
@@ -165,6 +247,10 @@ def plan(
 @click.option("--original", type=WEIGHTS, multiple=True, required=True, help="The model before: safetensors.")
 @click.option("--unlearned", type=WEIGHTS, multiple=True, required=True, help="The model after: safetensors.")
 @click.option("--salts", type=FILE, help="What the operator made with certify audit salts.")
+@click.option("--device", help="cpu, cuda or cuda:1.  [default: where the adapter has its data]")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of torch: small models want one."
+)
 @json_option
 @needs_zk()
 def run(
@@ -177,13 +263,17 @@ def run(
     original: tuple[Path, ...],
     unlearned: tuple[Path, ...],
     salts: Path | None,
+    device: str | None,
+    threads: int,
     as_json: bool,
 ) -> None:
     """Follow the plan that was logged last, and log what comes out.
 
     Both models have to be those of the certificate, by their tensor roots, and adapter, recipe and held-out records those of the
     plan. With --salts also the training data have to be those that the operator committed to. Shadow models lie in --folder: a
-    run that was cut off goes on where it was.
+    run that was cut off goes on where it was. There it also writes scores.json, figures.json, probes.json and pictures: roc.png,
+    histograms.png, epsilon.png and ranking.png. What changed since your last audit, of this certificate or of the one that it
+    followed, is said.
 
     \b
     Example:
@@ -202,6 +292,8 @@ def run(
     signer = _load_key(key)
     public = _public_keys(earlier)
     loaded = audit_subject.load(adapter)
+    if device is not None:
+        loaded = audit_subject.on_device(loaded, device)
     opened = Salts.parse(read_file(salts, MAX_SALTS)) if salts is not None else None
     if not (folder / HELD_OUT).exists():
         raise InputError(f"no {folder / HELD_OUT}: give the folder that certify audit plan was called with")
@@ -218,17 +310,18 @@ def run(
             original=original,
             unlearned=unlearned,
             salts=opened,
+            threads=threads,
         )
-        total = planned.rules.shadows * loaded.subject.recipe.epochs
         with audit_run.attempt(workspace, signer, chain, logged_plan, attack) as attempt:
-            with progress("training shadows", total, unit="epochs") as update:
+            with progress("training shadows", attack.total, unit="epochs") as update:
                 result = attack.run(folder, lambda done, _: update(done))
             write_file(folder / SCORES, result.scores)
             write_file(folder / FIGURES, msgspec.json.format(msgspec.json.encode(result.figures), indent=2))
+            write_file(folder / PROBES, probes_file(result.probes))
             logged = attempt.finish(result, attack.untested)
-        before = _earlier_audit(chain)
-    said = logged.statement.predicate
-    worse = list(auditing.regressions(before, said)) if before is not None else []  # type: ignore[arg-type]
+        before = auditing.audit_before(list(workspace.statements()), logged, _own_keys(workspace, signer, public))
+    moved = moves_since(before, logged)
+    drawn = draw(folder, planned, result)
     value = {
         "entry": logged.index,
         "digest": logged.digest,
@@ -237,18 +330,25 @@ def run(
         "verdict": result.verdict.outcome,
         "reasons": list(result.verdict.reasons),
         "power": result.figures.power,
-        "regressions": worse,
+        "probes": [probe_value(outcome.probe) for outcome in result.probes],
+        "comparedWith": before.index if before is not None else None,
+        "moves": [msgspec.to_builtins(move) for move in moved],
+        "regressions": [str(move) for move in moved if move.worse],
         "scores": str(folder / SCORES),
         "figures": str(folder / FIGURES),
+        "pictures": [str(path) for path in drawn],
     }
     if as_json:
         emit(True, value)
         return
-    click.echo(f"{_verdict(result.verdict.outcome)}  logged as entry {logged.index}, attempt {attempt.started.attempt}")
-    _show_reasons(result.verdict.reasons)
-    for what in worse:
-        click.echo(f"{bad('worse than before:')} {what}")
-    click.echo(dim(f"scores and figures are in {folder}; keep them: the audit names the scores by their SHA-256"))
+    click.echo(f"{coloured(result.verdict.outcome)}  logged as entry {logged.index}, attempt {attempt.started.attempt}")
+    show_reasons(result.verdict.reasons)
+    show_probes([outcome.probe for outcome in result.probes])
+    show_moves(before, moved)
+    if not drawn:
+        click.echo(dim("no pictures: they need the package matplotlib, pip install 'unlearning-ledger[audit]'"))
+    kept = "scores, figures and pictures" if drawn else "scores and figures"
+    click.echo(dim(f"{kept} are in {folder}; keep them: the audit names the scores by their SHA-256"))
     click.echo("next, by the operator: certify bundle, which then contains it")
 
 
@@ -336,14 +436,17 @@ def salts(ledger: Path, certificate: str | None, output: Path, as_json: bool) ->
 def show(ledger: Path, certificate: str | None, trust: Path | None, scores: Path | None, as_json: bool) -> None:
     """Show every plan and attempt about a certificate that is in the log, by whomever.
 
-    Nothing is judged by this: 'certify verify' does, with a trust file. With --scores the last audit's figures are computed
-    again from its scores.
+    Nothing is judged by this: 'certify verify' does, with a trust file. Each audit by an auditor that the trust file names is
+    compared with the same auditor's one before, of this certificate or of the one that it followed. With --scores the last
+    audit's figures are computed again from its scores.
 
     \b
     Example:
         certify audit show --certificate 3
         certify audit show --scores audit/scores.json
     """
+    import msgspec
+
     from certify import auditing
     from certify.statement import Audit, AuditPlan
     from certify.trust import Trust
@@ -358,8 +461,14 @@ def show(ledger: Path, certificate: str | None, trust: Path | None, scores: Path
             if isinstance(said := logged.statement.predicate, AuditPlan | Audit)
             and said.certificate == target.logged.digest
         ]
-    value = [_described(logged, beliefs) for logged in found]
-    checked = _check_scores(found, scores) if scores is not None else None
+        value = [described(logged, beliefs) for logged in found]
+        since = compared(workspace, found, beliefs)
+    for logged, item in zip(found, value, strict=True):
+        if logged.digest in since:
+            before, moved = since[logged.digest]
+            item["comparedWith"], item["moves"] = before.index, [msgspec.to_builtins(move) for move in moved]
+            item["regressions"] = [str(move) for move in moved if move.worse]
+    checked = check_scores(found, scores) if scores is not None else None
     if as_json:
         emit(True, {"certificate": target.logged.digest, "statements": value, "scoresChecked": checked})
         return
@@ -367,7 +476,9 @@ def show(ledger: Path, certificate: str | None, trust: Path | None, scores: Path
     if not found:
         click.echo("nobody has planned or made an audit of it")
     for logged, item in zip(found, value, strict=True):
-        _show_statement(logged, item)
+        show_statement(logged, item)
+        if logged.digest in since:
+            show_moves(*since[logged.digest])
     if checked is not None:
         click.echo(good(f"the figures of entry {checked} follow from these scores"))
 
@@ -475,95 +586,3 @@ def _own_keys(workspace: "Workspace", signer: "SigningKey", public: "Sequence[Pu
     names = {auditor.name for auditor in auditors if auditor.key == signer.public}
     own = [signer.public, *public, *(auditor.key for auditor in auditors if auditor.name in names)]
     return list({key.keyid: key for key in own}.values())
-
-
-def _earlier_audit(chain: "Sequence[Logged]") -> "Audit | None":
-    from certify.statement import Audit
-
-    finished = [
-        said for one in chain if isinstance(said := one.statement.predicate, Audit) and said.state == "finished"
-    ]
-    return finished[-1] if finished else None
-
-
-def _described(logged: "Logged", trust: "Trust") -> dict[str, Any]:
-    """Who and what, in JSON; the name only where the signature holds."""
-    import json
-
-    from certify.auditing import signed_by
-
-    auditor = next((one.name for one in trust.auditors if signed_by(logged, [one.key])), None)
-    content: dict[str, Any] = json.loads(logged.envelope.payload)["predicate"]
-    return {"entry": logged.index, "kind": logged.statement.kind, "auditor": auditor, **content}
-
-
-def _check_scores(found: "Sequence[Logged]", scores: Path) -> int:
-    """The entry of the audit whose figures follow from these scores."""
-    from hashlib import sha256
-
-    from certify import audit_run
-    from certify.statement import Audit, AuditPlan
-
-    data = read_file(scores, audit_run.MAX_SCORES)
-    digest = sha256(data).hexdigest()
-    plans = {one.digest: one.statement.predicate for one in found}
-    for logged in found:
-        said = logged.statement.predicate
-        if isinstance(said, Audit) and said.scores == digest and isinstance(made := plans.get(said.plan), AuditPlan):
-            audit_run.check_scores(made, said, data)
-            return logged.index
-    raise InputError(f"no audit of this certificate is of scores with SHA-256 {digest}")
-
-
-def _show_statement(logged: "Logged", item: dict[str, Any]) -> None:
-    from certify.statement import Audit, AuditPlan
-
-    said = logged.statement.predicate
-    who = plain(item["auditor"]) if item["auditor"] else bad("nobody that the trust file names")
-    click.echo()
-    if isinstance(said, AuditPlan):
-        click.echo(f"{strong('plan')}  entry {logged.index}, {said.planned}, by {who}")
-        rules = said.rules
-        for line in fields(
-            ("attack", f"{said.attack}, {rules.attack}, {rules.shadows} shadows, {rules.retrained} retrained"),
-            ("margins", f"AUC {rules.margin:g}, utility {rules.utility_margin:g}, tail {rules.tail:g}"),
-            ("seed", plain(rules.seed)),
-            ("stale after", f"{said.stale_after_days} days"),
-        ):
-            click.echo(f"  {line}")
-        return
-    assert isinstance(said, Audit)
-    click.echo(f"{strong('attempt')} {said.attempt}, {said.state}  entry {logged.index}, {said.run.finished}, by {who}")
-    if said.reason is not None:
-        click.echo(f"  {plain(said.reason)}")
-    if said.verdict is not None and said.figures is not None:
-        found = said.figures
-        click.echo(f"  {_verdict(said.verdict)}")
-        _show_reasons(said.reasons)
-        for line in fields(
-            (
-                "AUC original",
-                f"{found.original.auc.value:.3f} ({found.original.auc.low:.3f} to {found.original.auc.high:.3f})",
-            ),
-            (
-                "AUC unlearned",
-                f"{found.unlearned.auc.value:.3f} ({found.unlearned.auc.low:.3f} to {found.unlearned.auc.high:.3f})",
-            ),
-            (
-                "ε at least",
-                f"{found.unlearned.epsilon.lower:.2f}, could have shown {found.unlearned.epsilon.greatest:.2f}",
-            ),
-            ("power", f"{found.power:.2f}"),
-            *((name, f"{value:.3f}") for name, value in sorted(said.metrics.items())),
-        ):
-            click.echo(f"  {line}")
-
-
-def _show_reasons(reasons: Sequence[str]) -> None:
-    for reason in reasons:
-        click.echo("\n".join(folded(plain(reason), 4, first="  - ")))
-
-
-def _verdict(outcome: str) -> str:
-    styles: dict[str, Callable[[str], str]] = {"PASS": good, "INCONCLUSIVE": strong}
-    return styles.get(outcome, bad)(outcome)

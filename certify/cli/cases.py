@@ -28,6 +28,7 @@ from certify.statement import Base, Request, Scope, Training, Unlearning
 
 if TYPE_CHECKING:
     from certify.certificate import Made
+    from certify.statement import Utility
     from certify.workspace import Logged, Workspace
 
 MAX_IDS_FILE = 256 << 20
@@ -219,6 +220,11 @@ def _lines(file: Path | None) -> list[str]:
 @click.option("--pre", type=WEIGHTS, multiple=True, required=True, help="Weights before: safetensors files or folder.")
 @click.option("--post", type=WEIGHTS, multiple=True, required=True, help="Weights after.")
 @_tied
+@click.option("--utility-before", type=float, help="The figure that must not fall, of the weights before.")
+@click.option("--utility-after", type=float, help="The same, of the weights after.")
+@click.option("--floor", type=float, help="The least that it may be after: below, nothing is issued.")
+@click.option("--drop", type=float, help="The most that it may lose; with --floor, both hold.")
+@click.option("--utility-metric", default="retain accuracy", show_default=True, help="What the figure is called.")
 @run_options
 @json_option
 def issue(
@@ -227,25 +233,41 @@ def issue(
     pre: tuple[Path, ...],
     post: tuple[Path, ...],
     tied: Pairs,
+    utility_before: float | None,
+    utility_after: float | None,
+    floor: float | None,
+    drop: float | None,
+    utility_metric: str,
     how: How,
     as_json: bool,
 ) -> None:
     """Issue a certificate.
 
-    For weights that were made to forget elsewhere; inside Python, certify.unlearning() does it all.
+    For weights that were made to forget elsewhere; inside Python, certify.unlearning() does it all. With --utility-before,
+    --utility-after and --floor (or --drop) a model that lost too much of its use gets no certificate, and one that passed states
+    the figures.
 
     \b
-    Example:
+    Examples:
         certify issue --request 1 --pre model.safetensors --post forgot.safetensors --method retrain
+        certify issue --request 1 --pre model.safetensors --post forgot.safetensors --method own --recipe recipe.py
+            --utility-before 0.97 --utility-after 0.96 --floor 0.95
+
+    \b
+    Exit codes:
+        0 issued    60 below the floor: nothing was issued
     """
+    from msgspec import to_builtins
+
     from certify.certificate import log_unlearning
     from certify.workspace import Workspace
 
+    utility = _utility(utility_metric, utility_before, utility_after, floor, drop)
     with Workspace(ledger) as workspace:
         asked = [workspace.find(name) for name in requests]
         before = read_weights(pre, "weights before", tied)
         made = _made(post, tied, "weights after", how)
-        logged = log_unlearning(workspace, made, pre=before, requests=asked)
+        logged = log_unlearning(workspace, made, pre=before, requests=asked, utility=utility)
     predicate = cast(Unlearning, logged.statement.predicate)
     changes = predicate.changes
     value = {
@@ -256,6 +278,7 @@ def issue(
         "unchanged": changes.unchanged,
         "removed": predicate.removed.count if predicate.removed else None,
         "retained": predicate.retained.count if predicate.retained else None,
+        "utility": to_builtins(utility) if utility is not None else None,
     }
     emit(
         as_json,
@@ -268,9 +291,41 @@ def issue(
                 "tensors",
                 f"{changes.changed} changed, {changes.unchanged} the same, {changes.added} added, {changes.removed} gone",
             ),
+            *(
+                (
+                    (
+                        utility.metric,
+                        f"{utility.before:.4g} before, {utility.after:.4g} after, floor {utility.floor:.4g}",
+                    ),
+                )
+                if utility is not None
+                else ()
+            ),
         ),
         "next: certify bundle",
     )
+
+
+def _utility(
+    metric: str, before: float | None, after: float | None, floor: float | None, drop: float | None
+) -> "Utility | None":
+    """The figures of a gate that was passed. Raises GateError where it was not, InputError where something is missing."""
+    from math import isfinite
+
+    from certify.errors import GateError
+    from certify.statement import Utility
+
+    if before is None and after is None and floor is None and drop is None:
+        return None
+    given = [value for value in (before, after, floor, drop) if value is not None]
+    if before is None or after is None or (floor is None and drop is None) or not all(map(isfinite, given)):
+        raise InputError("a gate takes numbers for --utility-before, --utility-after, and --floor or --drop")
+    least = max(value for value in (floor, before - drop if drop is not None else None) if value is not None)
+    if after < least:
+        raise GateError(
+            f"{metric} fell from {before:.4g} to {after:.4g}, expected {least:.4g} or more: no certificate is issued"
+        )
+    return Utility(metric, before, after, least)
 
 
 @click.command()

@@ -15,6 +15,7 @@ from certify.zk import CircuitDescription
 _STAGES = {"build": "exporting and compiling the circuit", "setup": "making its keys"}
 _DEVELOPMENT = "proofs by this circuit can be forged, whatever its keys stand for"
 MAX_PEM = 1 << 16
+MAX_ONNX = 64 << 20
 
 
 @click.group()
@@ -82,6 +83,9 @@ def _print(pairs: list[tuple[str, str]]) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with the reference string.  [default: as certify srs status shows]",
 )
+@click.option(
+    "--onnx", type=FILE, multiple=True, help="ONNX of an operator's own step, which you have read; repeatable."
+)
 @click.option("--add-to", type=FILE, help="Accept the rebuilt circuits in this trust file.")
 @click.option("--key", type=FILE, help="Sign that you have built them, with this key.")
 @click.option(
@@ -90,17 +94,27 @@ def _print(pairs: list[tuple[str, str]]) -> None:
 @json_option
 @needs_zk()
 def rebuild(
-    bundle: Path, srs_folder: Path | None, add_to: Path | None, key: Path | None, output: Path, as_json: bool
+    bundle: Path,
+    srs_folder: Path | None,
+    onnx: tuple[Path, ...],
+    add_to: Path | None,
+    key: Path | None,
+    output: Path,
+    as_json: bool,
 ) -> None:
     """Build the circuits of a bundle anew, from their descriptions alone, and compare.
 
     ONNX, settings and verification key have to come out with the digests that the bundle names. Of the bundle, nothing but
     statement and parameters is used. Takes as long as proving.
 
+    The circuit of an operator's own step is described by its ONNX alone: ask for the file, read what it computes, and give it
+    with --onnx. A circuit that lets random weights through is refused.
+
     \b
     Examples:
         certify circuit rebuild case.bundle
         certify circuit rebuild case.bundle --add-to trust.toml
+        certify circuit rebuild case.bundle --onnx own-step.onnx
         certify circuit rebuild case.bundle --key auditor.pem -o circuit.dsse.json
 
     \b
@@ -115,10 +129,12 @@ def rebuild(
         Trust.load(add_to)  # before it takes minutes
     signer = _Signer(bundle, key, output, len(described)) if key is not None else None
     folders = [srs_folder] if srs_folder is not None else None
+    models = [read_file(path, MAX_ONNX) for path in onnx]
     value: list[dict[str, Any]] = []
     for digest, item in described.items():
+        remarks: list[str] = []
         with stages(_STAGES) as progress:
-            rebuild(item, folders=folders, progress=progress)
+            rebuild(item, folders=folders, onnx=models, remark=remarks.append, progress=progress)
         development = is_development(item)
         added = add_to is not None and accept_circuit(add_to, digest, item.title)
         signed = signer.sign(item) if signer is not None else None
@@ -127,6 +143,7 @@ def rebuild(
                 "digest": digest,
                 "title": item.title,
                 "same": True,
+                "remarks": remarks,
                 "developmentSrs": development,
                 "trust": circuit_table(digest, item.title),
                 "added": added,
@@ -134,7 +151,7 @@ def rebuild(
             }
         )
         if not as_json:
-            _show_rebuilt(item, development, add_to, added, signed)
+            _show_rebuilt(item, development, add_to, added, signed, remarks)
     if as_json:
         emit(True, value)
 
@@ -166,7 +183,12 @@ class _Signer:
 
 
 def _show_rebuilt(
-    item: CircuitDescription, development: bool, add_to: Path | None, added: bool, signed: Path | None
+    item: CircuitDescription,
+    development: bool,
+    add_to: Path | None,
+    added: bool,
+    signed: Path | None,
+    remarks: list[str],
 ) -> None:
     from certify.trust import circuit_table
 
@@ -179,6 +201,7 @@ def _show_rebuilt(
             ("verification key", item.vk),
         ),
     ]
+    lines += [bad(f"mind: {line}") for line in remarks]
     if development:
         lines += forgeable(_DEVELOPMENT)
     if add_to is not None:

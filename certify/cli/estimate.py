@@ -18,6 +18,7 @@ from certify.cli.output import bad, dim, duration, emit, fields, size, stages, s
 
 if TYPE_CHECKING:
     from certify.provable import Objective
+    from certify.provable_step import Step
     from circuits.description import Parameters
     from circuits.estimate import Estimate
     from circuits.problem import Problem
@@ -27,13 +28,13 @@ LARGEST, SUM = 10, 10.0
 MAX_NUMBERS = 1_000_000
 
 
-def of_requests(ledger: Path, requests: tuple[str, ...]) -> "tuple[Parameters, int]":
+def of_requests(ledger: Path, requests: tuple[str, ...], step: "Step | None" = None) -> "tuple[Parameters, int]":
     """What proving for these requests would be about, and how many proofs it takes."""
     from certify import provable
     from certify.workspace import Workspace
 
     with Workspace(ledger) as workspace:
-        return provable.problem_for(workspace, requests)
+        return provable.problem_for(workspace, requests, step)
 
 
 def without_data(shape: Mapping[str, int | None], given: Mapping[str, Any]) -> "Problem":
@@ -105,9 +106,12 @@ def show(problem: "Parameters", proofs: int, as_json: bool, *, assumed: bool) ->
 
 def _what(problem: "Parameters") -> str:
     from circuits.problem import Problem
+    from circuits.step_problem import StepProblem
 
     if isinstance(problem, Problem):
         return f"{problem.loss}, {problem.rows:,} records of {problem.features} features"
+    if isinstance(problem, StepProblem):
+        return f"{problem.method} of a {problem.network} model with {problem.size} weights, steps: {problem.steps}"
     layers = [problem.features, *([problem.hidden] if problem.hidden else []), problem.outputs]
     return f"{'-'.join(map(str, layers))}, {problem.steps} steps on {problem.batch} records in each proof"
 

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 LOSSES = ("squared-hinge", "ridge", "logistic")
+STEPS = ("ascent", "subtraction", "newton", "projection", "mask")
 
 STAGES = {
     "fitting": "fitting",
     "committing to the data": "committing to the data",
-    "solving": "finding the optimum without the forgotten records",
+    "solving": "finding the weights after",
     "setup": "making the circuit's keys, once",
     "gen_witness": "computing the circuit",
     "mock": "checking every constraint",

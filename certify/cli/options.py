@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import wraps
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import click
 from certify.digest import Manifest
 from certify.errors import InputError, StatementError
 from certify.fields import Scalar
+from certify.inputs import MAX_RECIPE, read_file
 from certify.statement import Method, Run
 from certify.times import format_time, now, parse_time
 
@@ -134,11 +136,13 @@ class How:
     parameters: Sequence[tuple[str, Scalar]]
     seeds: Sequence[int]
     metrics: Sequence[tuple[str, Scalar]]
+    recipe: Path | None
     started: datetime | None
     finished: datetime | None
 
     def stated_method(self) -> Method:
-        return Method(self.method, dict(self.parameters), [str(seed) for seed in self.seeds])
+        named = sha256(read_file(self.recipe, MAX_RECIPE)).hexdigest() if self.recipe is not None else None
+        return Method(self.method, dict(self.parameters), [str(seed) for seed in self.seeds], named)
 
     def stated_metrics(self) -> dict[str, float]:
         """Raises InputError for what is not a number."""
@@ -168,6 +172,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--param", "parameters", type=Pair(), multiple=True, help="A parameter of it; repeatable."),
             click.option("--seed", "seeds", type=int, multiple=True, help="A seed that it used; repeatable."),
             click.option("--metric", "metrics", type=Pair(), multiple=True, help="A figure to state; repeatable."),
+            click.option("--recipe", type=FILE, help="A Python file that does it again, to name by its SHA-256."),
             click.option("--started", type=Time(), help="When the run began.  [default: when it ended]"),
             click.option("--finished", type=Time(), help="When the run ended.  [default: now]"),
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from certify.cli.objective import STAGES, Number, objective_options
+from certify.cli.objective import STAGES, STEPS, Number, objective_options
 from certify.cli.options import FILE, OUTPUT, id_column_option, json_option, ledger_option, needs_zk
 from certify.cli.output import dim, duration, emit, fields, forgeable, good, size, stages
 from certify.errors import InputError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from certify.provable import Objective
     from certify.provable_sgd import Sgd
+    from certify.provable_step import Step, Updatable
     from certify.workspace import Workspace
     from circuits.engine import Engine
 
@@ -55,12 +56,18 @@ def _write(output: Path, weights: "Mapping[str, torch.Tensor]") -> None:
     write_file(output, save(dict(weights)))
 
 
-def _model(objective: Mapping[str, Any], network: Mapping[str, Any]) -> "Objective | Sgd":
+def _model(
+    objective: Mapping[str, Any], network: Mapping[str, Any], for_steps: bool, deltas: bool
+) -> "Objective | Sgd | Updatable":
     """What the options describe. Raises click's UsageError for a mixture."""
     from certify.provable import Objective
     from certify.provable_sgd import Sgd
 
     given = {name: value for name, value in network.items() if value is not None}
+    if for_steps:
+        return _updatable(objective, given, deltas)
+    if deltas:
+        raise click.UsageError("--deltas is of --for-steps: give that as well")
     if not given:
         return Objective(**objective)
     if "hidden" not in given:
@@ -76,6 +83,49 @@ def _model(objective: Mapping[str, Any], network: Mapping[str, Any]) -> "Objecti
     return Sgd(**given, tau=objective["tau"], logrows=objective["logrows"], passes=objective["proofs"])
 
 
+def _updatable(objective: Mapping[str, Any], network: Mapping[str, Any], deltas: bool) -> "Updatable":
+    """A linear model by default; --loss ridge has a penalty, the others are trained by SGD."""
+    from certify.provable import Objective
+    from certify.provable_step import Updatable
+
+    usual = asdict(Objective())
+    given: dict[str, Any] = {
+        name: objective[name] for name in ("scale_x", "scale_w") if objective[name] != usual[name]
+    } | {name: objective[name] for name in ("logrows", "proofs")}
+    if objective["loss"] == "ridge":
+        given["penalty"] = objective["penalty"]
+    elif objective["penalty"] != usual["penalty"]:
+        raise click.UsageError("--penalty is of --loss ridge, with --for-steps")
+    if objective["loss"] == "logistic":
+        given["loss"] = "logistic"
+    return Updatable(**network, **given, deltas=deltas)
+
+
+def _step(name: str | None, told: Mapping[str, Any]) -> "Step | None":
+    """The step that the options describe. Raises click's UsageError, InputError."""
+    from certify import provable_step as steps
+
+    needs = {"ascent": ("steps", "learning_rate"), "projection": ("direction",), "mask": ("mask",)}
+    given = {option: value for option, value in told.items() if value is not None}
+    for option in given:
+        if option not in needs.get(name or "", ()):
+            of = next(step for step, options in needs.items() if option in options)
+            raise click.UsageError(f"--{option.replace('_', '-')} is of --step {of}")
+    if name == "projection":
+        try:
+            return steps.Projection(tuple(int(part) for part in given.get("direction", "").split(",")))
+        except ValueError:
+            raise click.UsageError("expected --direction with integers like 3,-4,0, one a feature") from None
+    if name == "mask":
+        if "mask" not in given:
+            raise click.UsageError("expected --mask with a file of tensors, 0 where a weight goes")
+        from safetensors.torch import load_file
+
+        return steps.Mask(load_file(given["mask"]))
+    made = {None: None, "ascent": steps.Ascent, "subtraction": steps.Subtraction, "newton": steps.Newton}[name]
+    return made(**given) if made is not None else None
+
+
 @click.command()
 @ledger_option
 @click.option("--data", type=FILE, required=True, help="The training records: .csv with a header, or .jsonl.")
@@ -89,6 +139,8 @@ def _model(objective: Mapping[str, Any], network: Mapping[str, Any]) -> "Objecti
 )
 @click.option("--seed", help="… public text that its first weights are made from.")
 @click.option("--learning-rate", type=Number(0, min_open=True), help="… of its mean gradient.  [default: 0.25]")
+@click.option("--for-steps", is_flag=True, help="Commit to the weights, so that a step can be proven, not exclusion.")
+@click.option("--deltas", is_flag=True, help="… and to what each batch changed, to take it off one day.")
 @click.option("--output", "-o", type=OUTPUT, default=Path("model.safetensors"), show_default=True)
 @click.option("--development-srs", is_flag=True, help="Do with a reference string that proofs can be forged with.")
 @json_option
@@ -103,6 +155,8 @@ def fit(
     steps: int | None,
     seed: str | None,
     learning_rate: float | None,
+    for_steps: bool,
+    deltas: bool,
     output: Path,
     development_srs: bool,
     as_json: bool,
@@ -119,9 +173,13 @@ def fit(
     With --hidden it is a small network, trained by SGD from public first weights; then every step is proven. Its loss is the
     squared error or, with --hidden 0 --loss logistic, the logistic one.
 
+    With --for-steps nothing will show that weights hold nothing of a record; but that an update was made as stated can be proven,
+    of gradient ascent and others, and it costs no more for a large training set than for a small one (certify prove --step).
+
     \b
     Examples:
         certify fit --data patients.csv --target diagnosis
+        certify fit --data patients.csv --target diagnosis --for-steps
         certify fit --data digits.csv --target digit --hidden 16 --steps 24
         certify fit --data houses.csv --target price --loss ridge --penalty 10 -o prices.safetensors
     """
@@ -131,6 +189,7 @@ def fit(
     from certify.workspace import Workspace
 
     network = {"hidden": hidden, "batch": batch, "steps": steps, "seed": seed, "learning_rate": learning_rate}
+    model = _model(objective, network, for_steps, deltas)  # before anything is read or asked for
     records = dict(read_records(data, id_column))
     with Workspace(ledger) as workspace:
         _unlock(workspace)
@@ -139,14 +198,14 @@ def fit(
                 workspace,
                 records,
                 target=target,
-                objective=_model(objective, network),
+                objective=model,
                 development=development_srs,
                 progress=progress,
             )
     _write(output, made.weights)
     training = cast(Training, made.logged.statement.predicate)
     assert training.zk is not None and made.score is not None
-    what = "R2" if objective["loss"] == "ridge" else "accuracy"
+    what = "R2" if objective["loss"] == "ridge" and not for_steps else "accuracy"
     score = f"{made.score:.4f}" if what == "R2" else f"{made.score:.1%}"
     development = _is_development(training.zk.srs)
     value = {
@@ -189,6 +248,11 @@ def _is_development(srs: str) -> bool:
 @click.option("--output", "-o", type=OUTPUT, default=Path("forgot.safetensors"), show_default=True)
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--ray-address", help="A Ray cluster, with --engine ray.  [default: processes of this machine]")
+@click.option("--step", type=click.Choice(STEPS), help="Prove this step, of a model that was fitted --for-steps.")
+@click.option("--steps", type=click.IntRange(1, 64), help="… so many of ascent, one after the other.  [default: 1]")
+@click.option("--learning-rate", type=Number(0, min_open=True), help="… of their mean loss.  [default: 0.05]")
+@click.option("--direction", metavar="INTEGERS", help="… to project along, one integer a feature: 3,-4,0.")
+@click.option("--mask", type=FILE, help="… safetensors of the model's shapes: 0 where a weight goes.")
 @click.option("--estimate", is_flag=True, help="Print what proving would take, and do nothing.")
 @click.option("--rows", type=click.IntRange(2), help="To estimate without data: records.")
 @click.option("--features", type=click.IntRange(1), help="… and numbers in each.")
@@ -203,6 +267,11 @@ def prove(
     output: Path,
     engine: str,
     ray_address: str | None,
+    step: str | None,
+    steps: int | None,
+    learning_rate: float | None,
+    direction: str | None,
+    mask: Path | None,
     estimate: bool,
     rows: int | None,
     features: int | None,
@@ -216,6 +285,9 @@ def prove(
     Finds the optimum without the requested records and all that are next to them, and makes a zero-knowledge proof that
     the new weights are there. The training has to be by 'certify fit', and before the request.
 
+    A model that was fitted --for-steps is updated by a --step instead: what is proven then is that step, and not that nothing of
+    the records is left.
+
     What earlier certificates of the same training left out stays out. With --estimate nothing is done, and other options
     describe data that you may not have yet.
 
@@ -223,6 +295,7 @@ def prove(
     Examples:
         certify prove --request 1
         certify prove --request 1 --request 2 -o forgot.safetensors
+        certify prove --request 1 --step ascent --steps 5 --learning-rate 0.05
         certify prove --request 1 --estimate
         certify prove --estimate --rows 1000 --features 50 --loss ridge
     """
@@ -232,13 +305,15 @@ def prove(
     if described and not (estimate and not requests):
         option = described[0].replace("_", "-")
         raise click.UsageError(f"--{option} describes data for an estimate; the training says it for --request")
+    told = {"steps": steps, "learning_rate": learning_rate, "direction": direction, "mask": mask}
+    chosen = _step(step, told)
     if estimate:
         if not requests and (rows is None or features is None):
             raise click.UsageError("an estimate is of a --request, or of --rows and --features")
         from certify.cli import estimate as estimates
 
         problem, proofs = (
-            estimates.of_requests(ledger, requests) if requests else (estimates.without_data(shape, given), 1)
+            estimates.of_requests(ledger, requests, chosen) if requests else (estimates.without_data(shape, given), 1)
         )
         estimates.show(problem, proofs, as_json, assumed=not requests)
         return
@@ -246,7 +321,7 @@ def prove(
         raise click.UsageError("Missing option '--request' / '-r'.")
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray")
-    _prove(ledger, requests, output, _engine(engine, ray_address), as_json)
+    _prove(ledger, requests, output, _engine(engine, ray_address), as_json, chosen)
 
 
 def _engine(name: str, address: str | None) -> "Engine | None":
@@ -258,7 +333,9 @@ def _engine(name: str, address: str | None) -> "Engine | None":
     return ray(address)
 
 
-def _prove(ledger: Path, requests: tuple[str, ...], output: Path, engine: "Engine | None", as_json: bool) -> None:
+def _prove(
+    ledger: Path, requests: tuple[str, ...], output: Path, engine: "Engine | None", as_json: bool, step: "Step | None"
+) -> None:
     _room_for(output)
     from certify import provable
     from certify.workspace import Workspace
@@ -267,7 +344,7 @@ def _prove(ledger: Path, requests: tuple[str, ...], output: Path, engine: "Engin
     with Workspace(ledger) as workspace:
         _unlock(workspace)
         with stages(STAGES) as progress:
-            made = provable.forget(workspace, requests, engine=engine, progress=progress)
+            made = provable.forget(workspace, requests, step=step, engine=engine, progress=progress)
         certificate = cast(Unlearning, made.logged.statement.predicate)
         assert certificate.evidence is not None
         lengths = [len(workspace.attachments.get("proofs", digest)) for digest in certificate.evidence.proofs]

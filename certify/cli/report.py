@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from certify.audits import BAD
 from certify.bundle import MAX_BUNDLE_SIZE, Bundle
 from certify.cli.options import FILE, OUTPUT, WEIGHTS, Pair, Time, json_option
-from certify.cli.output import bad, emit, good, plain
+from certify.cli.output import bad, emit, good, plain, strong
 from certify.cli.verify import Pairs, given_of, weights_of
 from certify.errors import InputError, VerificationError
 from certify.inputs import read_file, write_file
@@ -29,9 +30,11 @@ from certify.verifier import Report
 @click.option("--file", "-f", "files", type=FILE, multiple=True, help="A file that the certificate may name.")
 @click.option("--receipt", "-r", "receipts", type=FILE, multiple=True, help="A data subject's receipt.")
 @click.option("--scores", type=FILE, multiple=True, help="An auditor's scores.json, for ROC curves and histograms.")
+@click.option("--before", type=FILE, help="The bundle of the certificate before: what changed since its audits.")
 @click.option("--at", type=Time(), help="Verify as of this time.  [default: now]")
 @click.option("--allow-development-srs", is_flag=True, help="Go on where a proof counts for nothing.")
 @click.option("--allow-failed-audit", is_flag=True, help="Go on where an auditor's last verdict is bad.")
+@click.option("--allow-failed-replay", is_flag=True, help="Go on where a replayer got other weights.")
 @json_option
 def report(
     bundle: Path,
@@ -42,9 +45,11 @@ def report(
     files: tuple[Path, ...],
     receipts: tuple[Path, ...],
     scores: tuple[Path, ...],
+    before: Path | None,
     at: datetime | None,
     allow_development_srs: bool,
     allow_failed_audit: bool,
+    allow_failed_replay: bool,
     as_json: bool,
 ) -> None:
     """Verify a case, and write a page about it that a judge can read: verdict, limits, dates, audits, what was checked.
@@ -52,7 +57,8 @@ def report(
     The page is one HTML file with everything in it, without scripts, for a browser or a printer. A case that does not verify
     gets a page as well, which says REFUSED and why; the command then ends as 'certify verify' does. The page is not evidence:
     it says how to check the bundle. With --at, the same files give the same page. Whoever has the scores of an audit gets its
-    ROC curves too, once the scores are those that the auditor signed; this needs the audit extra.
+    ROC curves too, once the scores are those that the auditor signed; this needs the audit extra. --before compares each
+    auditor's result with the same auditor's about the certificate that this one followed; failed audits in it are no obstacle.
 
     \b
     Examples:
@@ -67,7 +73,8 @@ def report(
     from certify.report import Source, html, refused
 
     target = output or bundle.with_suffix(".html")
-    if target.exists() and any(target.samefile(file) for file in (bundle, trust, *weights, *files, *receipts, *scores)):
+    others = (*weights, *files, *receipts, *scores, *([before] if before is not None else []))
+    if target.exists() and any(target.samefile(file) for file in (bundle, trust, *others)):
         raise InputError(
             f"expected a new file to write the page to, got {target}, which is read: choose another with -o"
         )
@@ -78,6 +85,7 @@ def report(
     options = [text for option, paths in named for path in paths for text in (option, path.name)]
     options += [text for name, kept in tied for text in ("--tied", f"{name}={kept}")]
     options += ["--allow-development-srs"] * allow_development_srs + ["--allow-failed-audit"] * allow_failed_audit
+    options += ["--allow-failed-replay"] * allow_failed_replay
     source = Source(bundle.name, data, trust.name, believed, moment, tuple(options))
     try:
         with weights_of(weights, tied) as (manifest, read):
@@ -88,6 +96,7 @@ def report(
                 given=replace(given, weights=manifest, read=read),
                 allow_development_srs=allow_development_srs,
                 allow_failed_audit=allow_failed_audit,
+                allow_failed_replay=allow_failed_replay,
             )
     except VerificationError as error:
         write_file(target, refused(error, source).encode())
@@ -95,10 +104,44 @@ def report(
             click.echo(f"{bad('REFUSED')} at step {error.step}; {plain(str(target))} says why")
         raise
     parsed = Bundle.parse(data)
+    if before is not None:
+        verified = _compared(verified, parsed, before, beliefs, moment)
     pictures = dict(_pictures(parsed, verified, file) for file in scores)
     write_file(target, html(verified, parsed, source, pictures).encode())
     value = {"verified": True, "report": str(target), "grade": verified.grade, "at": format_time(source.at)}
-    emit(as_json, value, f"{good('VERIFIED')}  {plain(verified.grade)}; report in {plain(str(target))}")
+    failed = any(audit.verdict in BAD for audit in verified.audits)
+    mark = f"{strong('AUTHENTIC')}, {bad('FAILED AUDIT')}" if failed else good("VERIFIED")
+    emit(as_json, value, f"{mark}  {plain(verified.grade)}; report in {plain(str(target))}")
+
+
+def _compared(verified: Report, bundle: Bundle, before: Path, beliefs: Trust, moment: datetime) -> Report:
+    """With what changed since the audits in another bundle, which verifies by the same trust. Raises VerificationError for one
+    that does not, and InputError for one that is about no certificate that this case's followed."""
+    from certify import verifier
+    from certify.audit_moves import moves
+
+    data = read_file(before, MAX_BUNDLE_SIZE + 1)
+    lenient = replace(beliefs, audits=replace(beliefs.audits, required=False))
+    earlier = verifier.verify(data, lenient, now=moment, allow_failed_audit=True, allow_development_srs=True)
+    followed = {entry.envelope.digest for entry in bundle.entries} - {verified.certificate}
+    if earlier.certificate not in followed:
+        raise InputError(
+            f"expected the bundle of a certificate that this case's followed, {before.name} is about {earlier.certificate[:16]}"
+        )
+    theirs = {audit.auditor: _audit_at(Bundle.parse(data), audit.index) for audit in earlier.audits}
+    audits = []
+    for audited in verified.audits:
+        old, new = theirs.get(audited.auditor), _audit_at(bundle, audited.index)
+        both = old is not None and new is not None and not audited.moves
+        audits.append(replace(audited, moves=moves(old, new)) if both else audited)  # type: ignore[arg-type]
+    return replace(verified, audits=tuple(audits))
+
+
+def _audit_at(bundle: Bundle, index: int) -> Audit | None:
+    """The finished audit at an entry, None where nothing finished."""
+    [entry] = [one for one in bundle.entries if one.index == index]
+    said = Statement.parse(entry.envelope.payload).predicate
+    return said if isinstance(said, Audit) and said.figures is not None else None
 
 
 def _pictures(bundle: Bundle, verified: Report, file: Path) -> tuple[int, dict[str, str]]:

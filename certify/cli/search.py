@@ -14,7 +14,7 @@ from certify.cli.options import FILE, OUTPUT, Time, json_option
 from certify.cli.output import bad, dim, emit, good, plain, progress, table
 from certify.errors import InputError, SearchError, StatementKeyError, WorkspaceError
 from certify.statement import PREDICATES, PREFIX
-from certify.trust import Trust, TrustedAuditor, TrustedIssuer
+from certify.trust import Trust, TrustedAuditor, TrustedIssuer, TrustedReplayer
 
 if TYPE_CHECKING:
     from certify.search import Hit, Index
@@ -156,8 +156,8 @@ def _remote(url: str, trust: Trust) -> "LogReader":
     return RemoteLog(url, chosen.keys)
 
 
-def _known(trust: Trust) -> tuple[TrustedIssuer | TrustedAuditor, ...]:
-    return (*trust.issuers, *trust.auditors)
+def _known(trust: Trust) -> tuple[TrustedIssuer | TrustedAuditor | TrustedReplayer, ...]:
+    return (*trust.issuers, *trust.outsiders)
 
 
 def _keys(issuer: str, trust: Trust) -> tuple[str, ...]:

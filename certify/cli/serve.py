@@ -162,7 +162,7 @@ def _issuers(workspace: "Workspace", given: tuple[str, ...]) -> "tuple[list[str]
     from certify.trust import Trust
 
     trust = Trust.load(workspace.path / "trust.toml")
-    known = {issuer.name for issuer in trust.issuers} | {auditor.name for auditor in trust.auditors}
+    known = {issuer.name for issuer in trust.issuers} | {person.name for person in trust.outsiders}
     names, keys = [], []
     for one in given:
         if one in known:

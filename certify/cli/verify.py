@@ -9,16 +9,18 @@ from pathlib import Path
 import click
 
 from certify.audit.verdict import PASS
+from certify.audit_probes import canaries_found
 from certify.audits import BAD, Audited
 from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option, weight_files
 from certify.cli.output import bad, dim, emit, folded, forgeable, good, plain, progress, strong
 from certify.digest import Manifest, TensorSource
-from certify.errors import FailedAuditError, InputError, VerificationError
+from certify.errors import FailedAuditError, FailedReplayError, InputError, VerificationError
 from certify.fields import Scalar
 from certify.inputs import read_file
 from certify.openings import Read
 from certify.receipt import MAX_RECEIPT_SIZE
+from certify.replays import Replayed
 from certify.trust import Trust
 from certify.verifier import TITLES, Given, Report, Step
 
@@ -51,6 +53,11 @@ _DEVELOPMENT = "whoever made it can forge proofs, so the proof in this case coun
     is_flag=True,
     help="Go on where a trusted auditor's last verdict is FAIL or OVER-FORGOTTEN. The report says so.",
 )
+@click.option(
+    "--allow-failed-replay",
+    is_flag=True,
+    help="Go on where a trusted replayer got other weights. The report says so.",
+)
 @json_option
 def verify(
     bundle: Path,
@@ -62,6 +69,7 @@ def verify(
     at: datetime | None,
     allow_development_srs: bool,
     allow_failed_audit: bool,
+    allow_failed_replay: bool,
     as_json: bool,
 ) -> None:
     """Verify a case. Needs no network, no weights and no data; says what is shown and what is not.
@@ -82,6 +90,7 @@ def verify(
         11 bundle malformed 16 statements differ  23 key expired or revoked
         12 wrong signature  17 zk proof refused   27 circuit accepted by nobody trusted
         13 not included     18 audit refused      28 development reference string
+                                                  61 replay refused or failed
     """
     from certify import verifier
 
@@ -96,6 +105,7 @@ def verify(
                 given=replace(given, weights=manifest, read=read),
                 allow_development_srs=allow_development_srs,
                 allow_failed_audit=allow_failed_audit,
+                allow_failed_replay=allow_failed_replay,
             )
     except VerificationError as error:
         if not as_json:
@@ -161,12 +171,14 @@ def _show(report: Report) -> None:
     _show_steps(report.steps)
     click.echo()
     grade = strong(report.grade) if report.grade == "attested" else click.style(report.grade, fg="green", bold=True)
-    failed = any(audit.verdict in BAD for audit in report.audits)
+    failed = any(audit.verdict in BAD for audit in report.audits) or any(replay.failed for replay in report.replays)
     mark = strong("AUTHENTIC") if failed else good("VERIFIED")
     first, *others = folded(f"grade: {report.grade}: {report.meaning}.", 10, first=f"{mark}  ")
     click.echo("\n".join([first.replace(report.grade, grade, 1), *others]))
     for audit in report.audits:
         _show_audit(audit)
+    for replay in report.replays:
+        _show_replay(replay)
     if report.development_srs:
         click.echo("\n".join(forgeable(_DEVELOPMENT)))
     who = f"{report.certificate} by {plain(report.issuer)}, method {plain(report.method)}"
@@ -184,9 +196,19 @@ def _show_audit(audit: Audited) -> None:
         label = bad("FAILED AUDIT")
     else:
         label = good("audited     ") if audit.verdict == PASS and not audit.stale else strong("audited     ")
+        label = bad("audited     ") if canaries_found(audit.probes) else label
     click.echo("\n".join(folded(plain(str(audit)), 14, first=f"{label}  ", style=bad if audit.verdict in BAD else str)))
     for reason in audit.reasons:
         click.echo("\n".join(folded(plain(reason), 16, first=" " * 14 + "- ", style=dim)))
+    for line in audit.beside:
+        loud = canaries_found(audit.probes) and line.startswith("canaries:")
+        click.echo("\n".join(folded(plain(line), 16, first=" " * 14 + "beside, ", style=bad if loud else dim)))
+
+
+def _show_replay(replay: Replayed) -> None:
+    """A replay that failed so that nobody overlooks it."""
+    label, style = (bad("FAILED REPLAY"), bad) if replay.failed else (good("replayed     "), str)
+    click.echo("\n".join(folded(plain(str(replay)), 15, first=f"{label}  ", style=style)))
 
 
 def _show_steps(steps: tuple[Step, ...]) -> None:
@@ -207,4 +229,6 @@ def _show_failure(error: VerificationError) -> None:
         advice = "What was given is not what this case is about."
     elif isinstance(error, FailedAuditError):
         advice = "The bundle is authentic; the model is not shown to have forgotten."
+    elif isinstance(error, FailedReplayError):
+        advice = "The bundle is authentic; the weights are not shown to follow from the recipe."
     click.echo(f"{bad('REFUSED')} at step {error.step}. {advice}")

@@ -13,10 +13,11 @@
 If the block raises, nothing is issued, the attempt is recorded as failed in the vault, and the exception goes on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from certify.certificate import (
 from certify.digest import Manifest
 from certify.errors import DigestError, WorkspaceError
 from certify.fields import Scalar
+from certify.inputs import MAX_RECIPE, read_file
 from certify.methods import AnyDetail, AnyTrainingDetail
 from certify.methods.detail import Detail, TrainingDetail
 from certify.records import records_of
@@ -63,6 +65,10 @@ class HookRun:
     detail: AnyDetail | AnyTrainingDetail | None = None
     """What the method shows of itself (:mod:`certify.methods`); what it refers to is in the ledger's attachments."""
     utility: Utility | None = None
+    recipe: str | None = None
+    """SHA-256 of a Python file that does it again (:mod:`certify.replay`)."""
+    batches: Sequence[Iterable[int]] | None = None
+    """Of a training: the positions of the records in each batch, in order (:mod:`certify.batches`)."""
     id: str = field(default_factory=new_run_id)
     certificate: Logged | None = None
 
@@ -84,17 +90,21 @@ def training(
     parameters: Mapping[str, Scalar | list[Scalar]] | None = None,
     seeds: Sequence[int] | None = None,
     base: Sequence[Base] = (),
+    recipe: str | Path | None = None,
 ) -> Iterator[HookRun]:
     """Log ``training/v1`` for what the block trains. ``data``: id to record, or a sequence of records.
 
-    Records are bytes or anything that JSON can say (numpy rows too). ``seeds`` default to torch's initial seed.
+    Records are bytes or anything that JSON can say (numpy rows too). ``seeds`` default to torch's initial seed. ``recipe``: a
+    Python file that does it again, which the statement then names by its SHA-256.
     """
     records = records_of(data)
-    run = _new_run(ledger, model, method, parameters, seeds)
+    run = _new_run(ledger, model, method, parameters, seeds, recipe)
     with _attempt(run, "training") as started:
         yield run
         assert run.detail is None or isinstance(run.detail, TrainingDetail)
-        run.certificate = log_training(run.workspace, _made(run, started), records, base, detail=run.detail)
+        run.certificate = log_training(
+            run.workspace, _made(run, started), records, base, detail=run.detail, batches=run.batches
+        )
 
 
 @contextmanager
@@ -106,15 +116,17 @@ def unlearning(
     method: str = "unlearning",
     parameters: Mapping[str, Scalar | list[Scalar]] | None = None,
     seeds: Sequence[int] | None = None,
+    recipe: str | Path | None = None,
 ) -> Iterator[HookRun]:
     """Issue ``unlearning/v1`` for what the block does to ``model``, which answers ``request``.
 
     A request is what :func:`certify.request.file_request` returned, or an index or digest in the log; several are fine.
+    ``recipe``: a Python file that does it again, for whoever replays it.
 
     Raises WorkspaceError before the block runs if the model is not one that the ledger logged, or if nothing that was
     requested is in its training set.
     """
-    run = _new_run(ledger, model, method, parameters, seeds)
+    run = _new_run(ledger, model, method, parameters, seeds, recipe)
     named = [request] if isinstance(request, Logged | str | int) else list(request)
     requests = [item if isinstance(item, Logged) else run.workspace.find(str(item)) for item in named]
     pre = digest_state_dict(model)
@@ -133,10 +145,12 @@ def _new_run(
     method: str,
     parameters: Mapping[str, Scalar | list[Scalar]] | None,
     seeds: Sequence[int] | None,
+    recipe: str | Path | None,
 ) -> HookRun:
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     chosen = list(seeds) if seeds is not None else [torch.initial_seed()]
-    run = HookRun(workspace, model, method, dict(parameters or {}), chosen)
+    named = sha256(read_file(Path(recipe), MAX_RECIPE)).hexdigest() if recipe is not None else None
+    run = HookRun(workspace, model, method, dict(parameters or {}), chosen, recipe=named)
     _method(run)  # so that what cannot be stated is refused before the block has worked for hours
     return run
 
@@ -144,7 +158,7 @@ def _new_run(
 def _method(run: HookRun) -> Method:
     """What a statement says of the method. Raises StatementError for what it cannot say."""
     parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in run.parameters.items()}
-    return checked(Method(run.method, parameters, [str(seed) for seed in run.seeds]))
+    return checked(Method(run.method, parameters, [str(seed) for seed in run.seeds], run.recipe))
 
 
 @contextmanager

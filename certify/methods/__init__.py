@@ -14,9 +14,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from certify.errors import ChainError, StatementError
+from certify.methods.ablation import Ablation
+from certify.methods.amnesiac import Amnesiac, AmnesiacTraining
+from certify.methods.ascent import GradientAscent
+from certify.methods.certified_removal import CertifiedRemoval, CertifiedTraining
+from certify.methods.data_protection import DataProtection
+from certify.methods.deltagrad import DeltaGrad, DeltaGradTraining
 from certify.methods.detail import Case, Detail, Trained, TrainingDetail
+from certify.methods.dp import DpGuarantee, DpSgdTraining
+from certify.methods.federated import Federated, FederatedTraining
+from certify.methods.generic_labels import GenericLabels
+from certify.methods.gradient_difference import GradientDifference
+from certify.methods.newton import Newton
+from certify.methods.npo import Npo
 from certify.methods.own import Own
+from certify.methods.pruning import Pruning
+from certify.methods.retrain import Retrain
+from certify.methods.scrub import Scrub
 from certify.methods.sisa import Sisa, SisaTraining
+from certify.methods.unsir import Unsir
 from certify.wire import canonical
 
 if TYPE_CHECKING:
@@ -24,9 +40,53 @@ if TYPE_CHECKING:
     from certify.digest import Manifest
     from certify.statement import Training, Unlearning
 
-AnyTrainingDetail = SisaTraining
-AnyDetail = Own | Sisa
-_DETAILS: tuple[type[Detail], ...] = (Own, Sisa)
+AnyTrainingDetail = (
+    SisaTraining
+    | FederatedTraining
+    | CertifiedTraining
+    | DpSgdTraining
+    | AmnesiacTraining
+    | DeltaGradTraining
+    | DataProtection
+)
+AnyDetail = (
+    Own
+    | GenericLabels
+    | Npo
+    | DpGuarantee
+    | Sisa
+    | Federated
+    | Newton
+    | CertifiedRemoval
+    | Ablation
+    | GradientAscent
+    | GradientDifference
+    | Pruning
+    | Retrain
+    | Scrub
+    | Unsir
+    | Amnesiac
+    | DeltaGrad
+)
+_DETAILS: tuple[type[Detail], ...] = (
+    Own,
+    GenericLabels,
+    Npo,
+    Sisa,
+    Federated,
+    Newton,
+    CertifiedRemoval,
+    Ablation,
+    GradientAscent,
+    GradientDifference,
+    Pruning,
+    Retrain,
+    Scrub,
+    Unsir,
+    DpGuarantee,
+    Amnesiac,
+    DeltaGrad,
+)
 NAMES = frozenset(str(detail.__struct_config__.tag) for detail in _DETAILS if detail is not Own)
 """Methods that have a detail of their own."""
 

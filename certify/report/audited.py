@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil, floor, log10
 
 from certify.audit import verdict
+from certify.audit_moves import counted
+from certify.audit_probes import KINDS, canaries_found, said
 from certify.audits import Audited
 from certify.chain import Link
 from certify.report import chart
 from certify.report.chart import Row, Scale
 from certify.report.markup import Markup, join, section, table, tag
-from certify.report.words import LOOKS, VERDICTS, estimate, figure, percent
+from certify.report.words import LOOKS, VERDICTS, estimate, figure, figure_of, percent
 from certify.statement import Audit, AuditPlan
 
 _MOST = 1e6
@@ -49,6 +51,8 @@ def audits(found: Sequence[Audited], links: Sequence[Link], pictures: Pictures) 
             if audit.metrics:
                 rows = [(name, f"{value:g}") for name, value in sorted(audit.metrics.items())]
                 parts.append(table(f"Measured by {audited.auditor} besides.", ("Measure", "Value"), rows))
+            parts += _beside(audited)
+            parts += _moved(audited)
         parts.append(_details("What was not tested", audited.untested))
         parts.append(_details(f"Every plan and attempt of {audited.auditor}", audited.history))
     return section("Audits", parts)
@@ -65,7 +69,64 @@ def _heading(audited: Audited) -> Markup:
         if audited.finished
         else None
     )
-    return join(tag("h3", audited.auditor, " ", mark, " ", stale), tag("p", VERDICTS[audited.verdict]), power, reasons)
+    planted = tag("span", "planted canaries found", class_="mark bad") if canaries_found(audited.probes) else None
+    worse = tag("span", "worse than before", class_="mark bad") if any(move.worse for move in audited.moves) else None
+    named = tag("h3", audited.auditor, *(part for one in (mark, stale, planted, worse) if one for part in (" ", one)))
+    return join(named, tag("p", VERDICTS[audited.verdict]), power, reasons)
+
+
+def _beside(audited: Audited) -> Iterator[Markup]:
+    """What the probes came to: planned beforehand, told whatever came out, and without a say in the verdict."""
+    if not audited.probes:
+        return
+    yield tag("h4", "Beside the verdict")
+    yield tag(
+        "p",
+        "Planned before the attack, and told whatever came out. Nothing of it changes the verdict. The words are made from the "
+        "figures.",
+        class_="soft",
+    )
+    for probe in audited.probes:
+        kind = KINDS[probe.name]
+        rows = [(name, figure_of(value)) for name, value in sorted(probe.figures.items())]
+        shown: list[Markup] = [table("Every figure, those of intervals by their ends.", ("Figure", "Value"), rows)]
+        if probe.worst:
+            places = [(f"place {one.record}", figure_of(one.value)) for one in probe.worst]
+            shown.append(table(f"Forgotten records that stand out most: {kind.worst}.", ("Record", "Value"), places))
+        loud = canaries_found([probe])
+        said_ = tag(
+            "p",
+            tag("strong", f"{probe.name}: {kind.asks}"),
+            " ",
+            _sentence(said(probe)),
+            class_="bad" if loud else None,
+        )
+        yield join(said_, tag("p", f"{kind.limits}.", class_="soft"))
+        yield tag("details", tag("summary", f"All {len(rows)} figures of {probe.name}"), *shown)
+
+
+def _moved(audited: Audited) -> Iterator[Markup]:
+    """Against the same auditor's finished audit before this one, or against the one before the certificate."""
+    if not audited.moves:
+        return
+    rows = [
+        (
+            move.what,
+            move.before,
+            move.after,
+            tag("strong", f"worse{f': {move.why}' if move.why else ''}") if move.worse else "–",
+        )
+        for move in audited.moves
+    ]
+    caption = (
+        f"Since the audit by {audited.auditor} before this one, of this certificate or of the one that it followed. Worse is "
+        f"only what the intervals of both do not explain."
+    )
+    yield table(caption, ("Figure", "Before", "Now", "Change"), rows)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _figures(audited: Audited, figures: verdict.Figures, plan: verdict.Plan) -> Iterator[Markup]:
@@ -106,7 +167,13 @@ def _epsilons(arms: Sequence[verdict.Arm], plan: verdict.Plan) -> Markup:
     step = _step(greatest)
     drawn = chart.intervals(
         [
-            Row(arm.name, _look(place), _from_zero(arm.epsilon.lower), f"ε ≥ {figure(arm.epsilon.lower)}")
+            Row(
+                arm.name,
+                _look(place),
+                _from_zero(arm.epsilon.lower),
+                f"ε ≥ {figure(arm.epsilon.lower)}",
+                as_counted if (as_counted := counted(arm.epsilon, plan.delta)) <= greatest * 1.1 else None,
+            )
             for place, arm in enumerate(arms)
         ],
         Scale(0.0, greatest * 1.1 or 1.0),
@@ -114,9 +181,11 @@ def _epsilons(arms: Sequence[verdict.Arm], plan: verdict.Plan) -> Markup:
         under="privacy loss ε, at least",
         ticks=[place * step for place in range(int(greatest * 1.1 / step) + 1)],
         line=greatest,
+        track=greatest,
     )
     caption = (
-        f"The privacy loss ε that the attack shows at {percent(plan.confidence)}: no less than this, perhaps more. Dashed: "
+        f"The privacy loss ε that the attack shows at {percent(plan.confidence)}: no less than this, perhaps more. Hollow: as "
+        f"counted, which may be accident; left out where no false alarm was counted. Dashed: "
         f"{figure(greatest)}, the greatest that an attack without a mistake could have shown with so few records. Nothing here "
         f"is an upper bound."
     )

@@ -23,6 +23,8 @@ class Row:
     value: Estimate
     said: str
     """The figure in words, at the right."""
+    beside: float | None = None
+    """A second value, drawn hollow."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ def intervals(
     ticks: Sequence[float],
     line: float | None = None,
     band: tuple[float, float] | None = None,
+    track: float | None = None,
 ) -> Markup:
-    """Each figure as a point on its interval. ``line``: a value drawn through all, ``band``: a stretch behind them."""
+    """Each figure as a point on its interval. ``line``: a value drawn through all, ``band``: a stretch behind them, ``track``: as
+    far as each could have reached from the left."""
     foot = len(rows) * ROW + 8
     parts: list[Markup] = []
     if band is not None:
@@ -57,6 +61,12 @@ def intervals(
         parts.append(tag("line", x1=scale.at(line), x2=scale.at(line), y1=4, y2=foot, class_="chance"))
     for place, row in enumerate(rows):
         y = place * ROW + 18
+        if track is not None:
+            parts.append(
+                tag("line", x1=scale.at(scale.low), x2=scale.at(track), y1=y, y2=y, class_="track", stroke_width=3)
+            )
+        if row.beside is not None:
+            parts.append(_point(row.look, scale.at(row.beside), y, " hollow"))
         parts += [
             tag("text", _cut(row.name), x=LEFT - 14, y=y + 4, text_anchor="end"),
             _stroke(row.look, scale.at(row.value.low), scale.at(row.value.high), y, 3),
@@ -95,13 +105,13 @@ def _stroke(look: Look, start: float, end: float, y: float, width: float) -> Mar
     return tag("line", x1=start, x2=end, y1=y, y2=y, class_=look, stroke_width=width, stroke_linecap="round")
 
 
-def _point(look: Look, x: float, y: float) -> Markup:
+def _point(look: Look, x: float, y: float, how: str = "") -> Markup:
     """A square, a disc, or a diamond: arms are told by shape as well."""
     if look == "original":
-        return tag("rect", x=x - 5, y=y - 5, width=10, height=10, class_=look)
+        return tag("rect", x=x - 5, y=y - 5, width=10, height=10, class_=f"{look}{how}")
     if look == "unlearned":
-        return tag("circle", cx=x, cy=y, r=5.5, class_=look)
-    return tag("path", d=f"M{x:.2f} {y - 6:.2f}l6 6-6 6-6-6z", class_=look)
+        return tag("circle", cx=x, cy=y, r=5.5, class_=f"{look}{how}")
+    return tag("path", d=f"M{x:.2f} {y - 6:.2f}l6 6-6 6-6-6z", class_=f"{look}{how}")
 
 
 def _axis(scale: Scale, ticks: Sequence[float], y: float, under: str) -> list[Markup]:

@@ -20,6 +20,7 @@ from certify.errors import VerificationError
 from certify.report import words
 from certify.report.audited import Pictures, audits
 from certify.report.markup import Markup, join, section, table, tag
+from certify.report.replayed import replays
 from certify.report.style import CSS
 from certify.report.words import Headline
 from certify.statement import KeyChange, Request, Statement, Training, Unlearning
@@ -51,6 +52,7 @@ def html(report: Report, bundle: Bundle, source: Source, pictures: Pictures | No
     changes = [link for link in links if isinstance(link.statement.predicate, KeyChange)]
     grade = tag("p", "Grade: ", tag("strong", report.grade), f", which means: {report.meaning}.")
     beside = [tag("p", "Audited: ", tag("strong", str(audit)), ".") for audit in report.audits]
+    beside += [tag("p", "Replayed: ", tag("strong", str(replay)), ".") for replay in report.replays]
     return _page(
         source,
         words.headline(report, chain),
@@ -59,6 +61,7 @@ def html(report: Report, bundle: Bundle, source: Source, pictures: Pictures | No
             section("What this does not show", tag("ul", (tag("li", limit) for limit in report.limits))),
             section("What happened, and when", *_timeline(words.timeline(report, chain, changes), report.issuer)),
             audits(report.audits, links, pictures or {}),
+            replays(report.replays),
             section("What was checked", _steps(report.steps)),
             _measured(chain, report.issuer),
             section("Digests", _digests(report, chain, links, source)),
@@ -154,16 +157,21 @@ def _timeline(events: Sequence[words.Event], issuer: str) -> list[Markup]:
         )
         for event in events
     ]
-    caption = f"By the times that {issuer} and auditors state. The order of the entries is the log's, and was checked."
+    caption = f"By the times that {issuer}, auditors and replayers state. The order of the entries is the log's, and was checked."
     return [table(caption, ("Stated time (UTC)", "In the log", "What"), rows)]
 
 
 def _measured(chain: Chain, issuer: str) -> Markup:
     certificate = chain.case.statement.predicate
     assert isinstance(certificate, Unlearning)
-    if not certificate.metrics:
-        return join()
     rows = [(name, f"{value:g}") for name, value in sorted(certificate.metrics.items())]
+    if (gate := certificate.utility) is not None:
+        rows += [
+            (f"{gate.metric}, before", f"{gate.before:g}"),
+            (f"{gate.metric}, after", f"{gate.after:g}, where at least {gate.floor:g} was set as the least"),
+        ]
+    if not rows:
+        return join()
     caption = f"Stated in the certificate by {issuer}, and checked by nobody else."
     return section("What the operator measured", table(caption, ("Measure", "Value"), rows))
 

@@ -17,6 +17,8 @@ font:1rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,
 h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0 .4rem}
 h2{font-size:1.2rem;margin:2.6rem 0 .7rem;padding-top:.9rem;border-top:1px solid var(--line)}
 h3{font-size:1rem;margin:1.4rem 0 .4rem}
+p.bad{padding:.5rem .8rem;border-radius:.3rem}
+h4{font-size:.92rem;margin:1.2rem 0 .3rem}
 p,ul,ol,dl{margin:.5rem 0}
 p,li,td,dd,pre{unicode-bidi:isolate}
 p,td,dd,pre,figure{overflow:hidden}
@@ -58,10 +60,12 @@ svg text{fill:var(--ink)}
 svg .soft{fill:var(--soft);font-size:12px}
 .axis{stroke:var(--line)}
 .chance{stroke:var(--soft);stroke-dasharray:4 3}
+.track{stroke:var(--line);stroke-linecap:round}
 .band{fill:var(--line);opacity:.55}
 .original{stroke:var(--original);fill:var(--original)}
 .unlearned{stroke:var(--unlearned);fill:var(--unlearned)}
 .retrained{stroke:var(--retrained);fill:var(--retrained)}
+.hollow{fill:var(--paper);stroke-width:1.6}
 footer{margin-top:3rem;padding-top:.9rem;border-top:1px solid var(--line);color:var(--soft);font-size:.85rem}
 @page{size:A4;margin:18mm 16mm}
 @media print{:root{color-scheme:light;--paper:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from math import isfinite
 
 from certify.audit.verdict import FAIL, INCONCLUSIVE, OVER_FORGOTTEN, PASS, Estimate
+from certify.audit_probes import canaries_found
 from certify.audits import BAD, UNFINISHED
 from certify.chain import Chain, Link
-from certify.errors import FailedAuditError, VerificationError
+from certify.errors import FailedAuditError, FailedReplayError, VerificationError
 from certify.statement import KeyChange, Request, Training, Unlearning
 from certify.times import parse_time
 from certify.verifier import TITLES, Report
@@ -58,13 +59,23 @@ def headline(report: Report, chain: Chain) -> Headline:
     sentences += [
         f"{audit.auditor} attacked the model and found {audit.verdict}: {audit.reasons[0]}." for audit in failed
     ]
+    sentences += [
+        f"{audit.auditor} says that it had planted records in the training data, and that this model shows them still."
+        for audit in report.audits
+        if canaries_found(audit.probes)
+    ]
     if report.development_srs:
         sentences.append(
             "Its zero-knowledge proof counts for nothing: whoever made the reference string, which is for development, can forge "
             "such proofs."
         )
-    if failed:
-        return Headline("FAILED AUDIT", "bad", tuple(sentences))
+    again = [replay for replay in report.replays if replay.failed]
+    sentences += [
+        f"{replay.replayer} ran the recipe again and got other weights: {replay.differing} tensors differ."
+        for replay in again
+    ]
+    if failed or again:
+        return Headline("FAILED AUDIT" if failed else "FAILED REPLAY", "bad", tuple(sentences))
     return Headline("VERIFIED", "warn" if report.development_srs else "good", tuple(sentences))
 
 
@@ -72,6 +83,11 @@ def refusal(error: VerificationError) -> Headline:
     """Of a case that did not verify."""
     if isinstance(error, FailedAuditError):
         word, advice = "FAILED AUDIT", "The case is authentic, and the model is not shown to have forgotten."
+    elif isinstance(error, FailedReplayError):
+        word, advice = (
+            "FAILED REPLAY",
+            "The case is authentic, and the weights are not shown to follow from the recipe.",
+        )
     elif error.step == 9:
         word, advice = "REFUSED", "What was given is not what this case is about."
     else:
@@ -119,6 +135,10 @@ def timeline(report: Report, chain: Chain, changes: Sequence[Link]) -> list[Even
         if audit.finished:
             told = f"The last attempt of {audit.auditor} to attack the model ended: {audit.verdict}"
             events.append(Event(audit.finished, audit.index, told))
+    events += [
+        Event(replay.finished, replay.index, f"{replay.replayer} ran the recipe again: {replay.outcome}")
+        for replay in report.replays
+    ]
     return sorted(events, key=lambda event: (parse_time(event.time), event.index is None, event.index or 0))
 
 
@@ -130,6 +150,11 @@ def percent(share: float) -> str:
 def figure(value: float) -> str:
     """``0.64``; a figure that nobody expects stays short."""
     return f"{value:.2f}" if isfinite(value) and abs(value) < 1e4 else f"{value:.3g}"
+
+
+def figure_of(value: float) -> str:
+    """``29``, ``0.6071``: of any kind."""
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.3g}"
 
 
 def estimate(value: Estimate) -> str:

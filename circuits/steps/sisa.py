@@ -1,8 +1,8 @@
 """SISA: sharded, isolated, sliced, aggregated training (Bourtoule et al. 2021, arXiv 1912.03817).
 
 The records are split into shards, each shard into slices. A constituent model sees one shard only, a slice at a time, and its
-state before each slice is kept. To forget a record, its shard alone goes back to the state before the slice that held it and
-learns the rest again: the same weights, to the bit, as if the record had never been there.
+state before each slice is kept, in memory or in a folder. To forget a record, its shard alone goes back to the state before the
+slice that held it and learns the rest again: the same weights, to the bit, as if the record had never been there.
 
 ::
 
@@ -14,11 +14,15 @@ learns the rest again: the same weights, to the bit, as if the record had never 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
+from circuits.steps.checkpoints import Checkpoints
+
+Aggregation = Literal["mean", "majority"]
 Plan = tuple[tuple[tuple[int, ...], ...], ...]
 """Shard, slice, positions of records in the dataset."""
 
@@ -58,15 +62,18 @@ class Standardize(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Constituents that know nothing of each other; the answer is the mean of their class probabilities."""
+    """Constituents that know nothing of each other; the answer is the mean of their class probabilities, or of their votes."""
 
-    def __init__(self, constituents: Iterable[nn.Module]) -> None:
+    def __init__(self, constituents: Iterable[nn.Module], aggregation: Aggregation = "mean") -> None:
         super().__init__()
         self.constituents = nn.ModuleList(constituents)
+        self.aggregation = aggregation
 
     def forward(self, x: Tensor) -> Tensor:
-        votes = [constituent(x).softmax(-1) for constituent in self.constituents]  # shards x (n, classes)
-        return torch.stack(votes).mean(0)  # (n, classes)
+        said = [constituent(x).softmax(-1) for constituent in self.constituents]  # shards x (n, classes)
+        if self.aggregation == "majority":  # one vote each, for the likeliest class; of several, for the first
+            said = [nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype) for p in said]
+        return torch.stack(said).mean(0)  # (n, classes)
 
 
 @dataclass
@@ -79,14 +86,17 @@ class Sisa:
     epochs: int = 40
     rate: float = 0.01
     batch: int = 32
+    aggregation: Aggregation = "mean"
+    folder: Path | None = None
+    """Where to keep states before slices; of another process too, which then need not train again to forget."""
     ensemble: Ensemble = field(init=False)
-    states: list[list[State]] = field(init=False, default_factory=list)
-    """For each shard, its state before each slice."""
+    checkpoints: Checkpoints = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ensemble = Ensemble(self._untrained(shard) for shard in range(len(self.plan)))
+        self.ensemble = Ensemble((self._untrained(shard) for shard in range(len(self.plan))), self.aggregation)
+        self.checkpoints = Checkpoints(self.folder)
 
-    def parameters(self) -> dict[str, int | float]:
+    def parameters(self) -> dict[str, int | float | str]:
         """What a certificate should say of the recipe."""
         slices = len(self.plan[0])
         return {
@@ -95,11 +105,11 @@ class Sisa:
             "epochs": self.epochs,
             "rate": self.rate,
             "batch": self.batch,
+            "aggregation": self.aggregation,
         }
 
     def fit(self, x: Tensor, y: Tensor, progress: Callable[[int], None] = lambda shard: None) -> None:
         """Train every shard. x: (n, features), y: (n,) class indices, n the plan's number of records."""
-        self.states = [[] for _ in self.plan]
         for shard in range(len(self.plan)):
             self._fit_shard(shard, 0, x, y)
             progress(shard)
@@ -131,14 +141,14 @@ class Sisa:
     def _fit_shard(self, shard: int, first: int, x: Tensor, y: Tensor) -> None:
         """Learn slices ``first`` and later, each together with those before it, from the state before ``first``."""
         constituent = self.ensemble.constituents[shard]
-        states = self.states[shard]
         if first == 0:
             constituent.load_state_dict(self._untrained(shard).state_dict())
         else:
-            constituent.load_state_dict(states[first])
-        del states[first:]
+            constituent.load_state_dict(self.checkpoints.get(shard, first))
+        self.checkpoints.drop(shard, first + 1 if first else 0)
         for index in range(first, len(self.plan[shard])):
-            states.append({name: value.clone() for name, value in constituent.state_dict().items()})
+            if index > first or not first:  # the one that it starts from is there
+                self.checkpoints.put(shard, index, constituent.state_dict())
             seen = [p for part in self.plan[shard][: index + 1] for p in part]
             if not seen:
                 continue  # all forgotten

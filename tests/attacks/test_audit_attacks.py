@@ -4,11 +4,14 @@ Every statement is truly logged; where a signature is an auditor's, the auditor 
 """
 
 from dataclasses import replace as copy
+from hashlib import sha256
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from certify.audit import verdict
+from certify.audit_probes import Probe, Worst, planned
 from certify.audit_terms import Figures
 from certify.envelope import Envelope
 from certify.errors import (
@@ -19,11 +22,12 @@ from certify.errors import (
     KeyValidityError,
     MissingAuditError,
     RevokedKeyError,
+    StatementError,
 )
 from certify.statement import AuditData, Run, Tree
 from certify.trust import AuditPolicy
 from certify.verifier import Report, verify
-from tests.audit_cases import FAILED, HELD_OUT, OVER, PASSED, PLAN, Auditor, audited_case, figures, key, trust
+from tests.audit_cases import FAILED, HELD_OUT, OVER, PASSED, PLAN, Auditor, audited_case, figures, key, probe, trust
 from tests.cases import DATASET, LATER, NOW, TREE, Case, Witness, certificate, day, model, rotation, stamp
 from tests.cases import usual_case as usual
 
@@ -39,6 +43,10 @@ def refuse(case: Case, match: str, kind: type[AuditError] = AuditError) -> None:
         check(case)
     assert (caught.value.step, caught.value.exit_code) == (8, 18)
     assert len(caught.value.passed) == 7
+
+
+def copy_of(record: Any, name: str | None = None, **changes: Any) -> Any:
+    return replace(record, **({"name": name} if name else {}), **changes)
 
 
 def attacked(plan: dict[str, Any] | None = None, start: dict[str, Any] | None = None, **end: Any) -> Case:
@@ -71,6 +79,37 @@ def test_arms_swapped() -> None:
     """The retrained model's scores as the unlearned one's, and the difference left as it was."""
     swapped = copy(FAILED, unlearned=FAILED.retrained[0], retrained=(FAILED.unlearned, FAILED.retrained[1]))
     refuse(attacked(found=swapped, verdict="PASS"), "follows FAIL")
+
+
+def test_scores_swapped_between_arms() -> None:
+    """A retrained model's scores as the unlearned one's: in the file alone, and in a statement that is made to fit its digest."""
+    audit_run = pytest.importorskip("certify.audit_run", reason="needs torch")
+    import msgspec
+    import numpy as np
+
+    from certify.audit.arms import compare
+    from certify.errors import MismatchError
+
+    drawn = np.random.default_rng(1).normal(size=(4, 6 + HELD_OUT.count))
+    drawn[:2, :6] += 4
+    right = PASSED.unlearned.utility
+    found = compare(PLAN, drawn, 6, [right] * 4)
+    scores = audit_run._written(drawn, found)
+    swapped = audit_run._written(drawn[[0, 2, 1, 3]], found)
+    planned_, logged = (statement_of(audited_case(), index) for index in (4, 6))
+    honest = replace(logged, figures=Figures.of(found), scores=sha256(scores).hexdigest())
+    assert audit_run.check_scores(planned_, honest, scores).shape == drawn.shape
+    with pytest.raises(MismatchError, match="the scores have SHA-256"):
+        audit_run.check_scores(planned_, honest, swapped)
+    with pytest.raises(MismatchError, match="do not follow from its scores"):
+        audit_run.check_scores(planned_, replace(honest, scores=sha256(swapped).hexdigest()), swapped)
+    assert msgspec.to_builtins(Figures.of(audit_run.recompute(PLAN, swapped)[0])) != msgspec.to_builtins(honest.figures)
+
+
+def statement_of(case: Case, index: int) -> Any:
+    from certify.statement import Statement
+
+    return Statement.parse(Envelope.parse(case.entries[index]).payload).predicate
 
 
 @pytest.mark.parametrize(
@@ -193,6 +232,27 @@ def test_training_data_held_out() -> None:
     refuse(case, "holds out the training data")
 
 
+def test_held_out_records_that_were_learnt() -> None:
+    """By place, or as a copy at another place: a model that remembers cannot be told from one that does not. Copies in the
+    operator's data that the file disguises are found by their leaves: tests/certify/test_audits.py."""
+    torch = pytest.importorskip("torch", reason="needs torch")
+    import numpy as np
+
+    from certify.audit.adapter import Recipe, linear
+    from certify.audit.arms import Records
+    from certify.errors import InputError
+
+    x, y = torch.arange(80.0).reshape(40, 2), torch.arange(40) % 2
+    places = np.arange(40)
+    honest = Records(retain=places[:20], forget=places[20:28], held_out=places[28:36], test=places[36:])
+    honest.check(linear(x, y, Recipe(epochs=1, rate=0.1)))
+    with pytest.raises(InputError, match="in at most one of"):
+        copy(honest, held_out=places[20:28]).check(linear(x, y, Recipe(epochs=1, rate=0.1)))
+    x[30], y[30] = x[3], y[3]
+    with pytest.raises(InputError, match="1 equal to learnt ones"):
+        honest.check(linear(x, y, Recipe(epochs=1, rate=0.1)))
+
+
 def test_model_audited_is_not_the_certified_one() -> None:
     """The auditor is shown a model that was really retrained."""
     refuse(attacked(model=model(LATER)), "the model attacked at entry 6 is " + LATER.root().hex())
@@ -222,6 +282,112 @@ def test_audit_made_for_another_log() -> None:
     """Copied out of a log in which nobody looks."""
     with pytest.raises(CheckpointError, match="made for log"):
         check(attacked(log="elsewhere.example/ledger"))
+
+
+# -- probes --------------------------------------------------------------------------------------------------------------
+
+ALSO = [planned("population", {}), planned("relearn", {})]
+FOUND = [probe("population"), probe("relearn", limit=500)]
+
+
+def probed(also: list[Any] = ALSO, found: list[Any] = FOUND, verdict_of: verdict.Figures = PASSED) -> Case:
+    return attacked({"also": also}, found=verdict_of, probes=found)
+
+
+def test_probe_that_was_not_planned_is_added() -> None:
+    """Because it turned out well, or instead of one that did not."""
+    check(probed())
+    refuse(probed([], FOUND), "a probe that its plan does not name: population")
+    refuse(probed(ALSO[:1], FOUND), "a probe that its plan does not name: relearn")
+    refuse(probed(ALSO, [FOUND[0], probe("text")]), "a probe that its plan does not name: text")
+
+
+def test_planned_probe_is_dropped() -> None:
+    refuse(probed(ALSO, FOUND[:1]), "leaves out a probe that its plan names: relearn")
+    refuse(probed(ALSO, []), "leaves out a probe that its plan names: population")
+
+
+def test_probe_made_with_another_parameter_than_planned() -> None:
+    """So few steps, shadows or models that nothing is found."""
+    refuse(probed(found=[FOUND[0], probe("relearn", limit=2)]), "the probe relearn with limit 2, planned was 500")
+    for name, parameter in (("ulira", "shadows"), ("challenge", "models")):
+        few = probe(name, **{parameter: 4.0})
+        refuse(probed([planned(name, {parameter: 64.0})], [few]), f"{name} with {parameter} 4, planned was 64")
+
+
+def test_probes_of_another_plan_than_the_one_before() -> None:
+    """A first plan asks for what the second leaves out: both stand in the chain, and the audit is held to its own."""
+    case = usual()
+    auditor = Auditor(case)
+    auditor.plan(also=ALSO)
+    auditor.plan(day=23)
+    auditor.start(24)
+    auditor.finish(day=25, probes=FOUND)
+    refuse(case, "a probe that its plan does not name: population")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_figures_of_probes_that_are_no_numbers(value: float) -> None:
+    with pytest.raises(StatementError):
+        probed(found=[FOUND[0], probe("relearn", index=value)])
+    with pytest.raises(StatementError):
+        probed(found=[Probe("population", FOUND[0].figures, [Worst(0, value)]), FOUND[1]])
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"1e999", b'"0.5"', b"null", b"1e300"])
+def test_figures_of_probes_written_by_hand(number: bytes) -> None:
+    """Signed by an auditor who writes JSON without this program."""
+    from certify.statement import Statement
+
+    payload = Envelope.parse(probed().entries[-1]).payload
+    assert Statement.parse(payload)
+    assert b'"index":0.5' in payload
+    with pytest.raises(StatementError):
+        Statement.parse(payload.replace(b'"index":0.5', b'"index":' + number))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [FOUND[1], FOUND[0]],
+        [FOUND[0], FOUND[0], FOUND[1]],
+        [FOUND[0], Probe("relearn", {"steps-unlearned": 1.0}, [])],
+        [FOUND[0], probe("relearn", forgotten_entirely=1.0)],
+        [FOUND[0], copy_of(FOUND[1], "text")],
+        [probe("population", difference=-0.2), FOUND[1]],
+    ],
+    ids=["order", "twice", "figures left out", "figures of its own", "another's figures", "outside its interval"],
+)
+def test_probes_with_other_figures_than_those_of_their_kind(found: list[Probe]) -> None:
+    with pytest.raises(StatementError):
+        probed(found=found)
+
+
+def test_probe_planned_without_its_parameters() -> None:
+    """They could be chosen afterwards."""
+    for wrong in ({}, {"limit": 0.0}, {"limit": 9.0, "rate": 1.0}):
+        with pytest.raises(StatementError):
+            probed([ALSO[0], copy_of(ALSO[1], parameters=wrong)])
+
+
+def test_probes_of_an_attempt_that_did_not_finish() -> None:
+    """Results without a verdict."""
+    with pytest.raises(StatementError, match="expected none of them"):
+        attacked({"also": ALSO}, {"probes": FOUND})
+
+
+def test_good_probes_do_not_outweigh_a_verdict() -> None:
+    refuse(probed(verdict_of=FAILED), "FAILED AUDIT", FailedAuditError)
+    assert check(probed(verdict_of=PASSED)).audits[0].verdict == "PASS"
+
+
+def test_planted_canaries_cannot_be_overlooked() -> None:
+    """They decide nothing, since no plan's rules know them: but whoever reads the result reads of them first."""
+    also = [planned("canaries", {})]
+    found = check(probed(also, [probe("canaries", epsilon=1.2)])).audits[0]
+    assert found.verdict == "PASS" and str(found).endswith("; PLANTED CANARIES FOUND")
+    assert "PLANTED CANARIES FOUND" in found.beside[0]
+    assert "CANARIES FOUND" not in str(check(probed(also, [probe("canaries")])).audits[0])
 
 
 # -- attempts ------------------------------------------------------------------------------------------------------------
@@ -472,8 +638,6 @@ def test_audit_removed_from_the_bundle() -> None:
 
 def test_statements_without_their_chain_field_do_not_parse() -> None:
     """A first audit without anything before it cannot be stated."""
-    from certify.errors import StatementError
-
     with pytest.raises(StatementError):
         attacked(previous=None)
 

@@ -12,10 +12,11 @@ import pytest
 
 from certify.audit import verdict
 from certify.audit.verdict import EpsilonBound, Estimate, Example
+from certify.audit_probes import MOST
 from certify.report import markup
 from certify.report.markup import Markup
 from certify.statement import Method
-from tests.audit_cases import PASSED, Auditor, arm, trust
+from tests.audit_cases import ALSO, PASSED, PROBES, Auditor, arm, probe, trust
 from tests.cases import Case, request, usual_case
 from tests.reports import page_of, read
 
@@ -56,10 +57,10 @@ def hostile(value: str) -> Case:
     )
     auditor = Auditor(case)
     remark = value if min(value) >= " " else "harmless"  # remarks have no control characters
-    auditor.plan(untested=[remark])
+    auditor.plan(untested=[remark], also=ALSO)
     auditor.start()
     found = replace(PASSED, unlearned=replace(PASSED.unlearned, name=value), retrained=(arm(value), arm("b" + value)))
-    auditor.finish(found, untested=[remark], metrics={value: 2.0})
+    auditor.finish(found, untested=[remark], metrics={value: 2.0}, probes=PROBES)
     return case
 
 
@@ -157,6 +158,18 @@ FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
         )
     },
 }
+
+
+@pytest.mark.parametrize("value", [MOST, -MOST, 5e-324, 0.0])
+def test_figures_of_probes_that_would_leave_the_page(value: float) -> None:
+    case = usual_case()
+    auditor = Auditor(case)
+    auditor.plan(also=ALSO)
+    auditor.start()
+    auditor.finish(probes=[probe(one.name, value) for one in ALSO])
+    made = page_of(case, trust(case))
+    assert "VERIFIED" in read(made).seen and len(made) < 110_000
+    assert max(len(word) for word in read(made).seen.split()) < 100
 
 
 def _bound(lower: float, greatest: float) -> EpsilonBound:

@@ -462,7 +462,7 @@ def test_schedule_goes_by_the_log_alone(world: World) -> None:
 def test_regressions_are_what_got_worse() -> None:
     before, after = (_finished(found) for found in (PASSED, FAILED))
     worse = list(auditing.regressions(before, after))
-    assert len(worse) == 2 and "was PASS and is FAIL" in worse[0] and "more is given away" in worse[1]
+    assert len(worse) == 2 and "PASS -> FAIL" in worse[0] and "more is given away" in worse[1]
     assert list(auditing.regressions(after, before)) == []
     assert list(auditing.regressions(before, before)) == []
     with pytest.raises(InputError):

@@ -10,6 +10,7 @@ from circuits import description
 from circuits.chain_problem import ChainProblem
 from circuits.problem import Problem
 from circuits.srs import CEREMONY
+from circuits.step_problem import StepProblem
 
 OPTIMUM = Problem(
     "ridge",
@@ -37,6 +38,8 @@ CHAIN = ChainProblem(
     tau=64,
 )
 LOGISTIC = replace(CHAIN, network="logistic", hidden=0, outputs=1, table_scale=7)
+STEP = StepProblem("ascent", "linear", 30, 0, 1, 5, (1, 2), 16, 4096, rate=1 << 20)
+MASK = replace(STEP, method="mask", steps=1, forgotten=(), rate=0, numbers=(1,) * 31)
 
 
 def described(parameters: description.Parameters, srs: str = CEREMONY[1]) -> CircuitDescription:
@@ -53,6 +56,13 @@ def described(parameters: description.Parameters, srs: str = CEREMONY[1]) -> Cir
         (CHAIN, "network", "one hidden layer of ReLU, 64 → 16 → 10, by the squared error"),
         (LOGISTIC, "network", "linear, 64 → 1, by the logistic loss"),
         (CHAIN, "forgets", "what one request names: 1 record"),
+        (STEP, "forgets", "what 2 requests name: 3 records"),
+        (STEP, "network", "linear, 30 → 1: 31 weights"),
+        (
+            MASK,
+            "step",
+            "weights are set to zero where the public numbers, one for each weight, are 0, and kept elsewhere",
+        ),
         (CHAIN, "left out", "each record within distance 0.5 of a forgotten one, in scaled features (tau 0.25)"),
     ],
 )
@@ -62,7 +72,7 @@ def test_parameters_are_said_in_units_of_the_data(parameters: description.Parame
 
 @pytest.mark.parametrize("statement", sorted(description.STATEMENTS))
 def test_every_statement_has_words(statement: str) -> None:
-    known = {kind.statement: kind for kind in (OPTIMUM, CHAIN)}
+    known = {kind.statement: kind for kind in (OPTIMUM, CHAIN, STEP)}
     said = dict(explain(described(known[statement])))
     assert said["proves"].startswith("that ") and said["verification key"] == "3" * 64
 

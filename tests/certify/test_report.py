@@ -11,13 +11,27 @@ from hashlib import sha256
 
 import pytest
 
+from certify import audit_probes
 from certify.audit import verdict
+from certify.audit_probes import KINDS
 from certify.bundle import Bundle
 from certify.report import html
 from certify.report.markup import join, tag, text
 from certify.report.style import CSS
 from certify.verifier import GRADES, TITLES, Report, verify
-from tests.audit_cases import FAILED, OVER, PASSED, UNSEEN, Auditor, audited_case, trust
+from tests.audit_cases import (
+    ALSO,
+    FAILED,
+    OVER,
+    PASSED,
+    PROBES,
+    UNSEEN,
+    Auditor,
+    around,
+    audited_case,
+    probe,
+    trust,
+)
 from tests.cases import NOW, Case, operator, usual_case
 from tests.reports import Page, page_of, read, source
 from tests.verdict import CASE
@@ -104,10 +118,58 @@ def test_audits_with_verdict_power_and_figures(figures: verdict.Figures, outcome
     assert len(page.all("svg")) == 3
 
 
+def with_probes(**how: float) -> Case:
+    """An audit with every probe."""
+    case = usual_case()
+    auditor = Auditor(case)
+    auditor.plan(also=ALSO)
+    auditor.start()
+    auditor.finish(probes=[probe(one.name, **(how if one.name == "canaries" else {})) for one in PROBES])
+    return case
+
+
+def test_probes_are_told_beside_the_verdict() -> None:
+    case = with_probes()
+    page = read(page_of(case, trust(case)))
+    for one in PROBES:
+        words = audit_probes.said(one)
+        assert f"{one.name}: {KINDS[one.name].asks} {words[0].upper()}{words[1:]}." in page.seen
+        assert f"{audit_probes.limits(one.name)}." in page.seen
+        assert " ".join(audit_probes.KINDS[one.name].worst.split()) in page.seen
+        assert f"All {len(one.figures)} figures of {one.name}" in page.seen
+    assert "✓ VERIFIED" in page.seen and "Nothing of it changes the verdict." in page.seen
+    assert "planted canaries found" not in page.seen and "had planted records" not in page.seen
+    assert "Beside the verdict" not in audited().seen
+
+
+def test_planted_canaries_that_were_found_are_said_first() -> None:
+    case = with_probes(epsilon=1.5)
+    page = read(page_of(case, trust(case)))
+    assert ("span", "planted canaries found") in page.texts
+    first = page.seen.index(
+        "says that it had planted records in the training data, and that this model shows them still."
+    )
+    assert first < page.seen.index("What this does not show")
+    assert "PLANTED CANARIES FOUND: in the unlearned model" in page.seen
+
+
+def test_what_changed_since_the_audit_before() -> None:
+    case = usual_case()
+    auditor = Auditor(case)
+    auditor.whole(replace(PASSED, difference=around(-0.05, 0.03)))
+    auditor.start(26)
+    auditor.finish(replace(PASSED, difference=around(0.02, 0.03)), 27)
+    page = read(page_of(case, trust(case)))
+    assert ("span", "worse than before") in page.texts
+    assert "-0.050 (-0.080 to -0.020) +0.020 (-0.010 to +0.050) worse: beyond both intervals" in page.seen
+    assert "lower bound of ε 0.00 0.00 –" in page.seen
+    assert "Since the audit by" not in audited().seen
+
+
 def test_a_failed_audit_refuses_and_says_that_all_is_authentic() -> None:
     case = audited_case(FAILED)
     page = read(page_of(case, trust(case)))
-    assert "✗ FAILED AUDIT Step 8 failed: audits. The case is authentic, and the model is not shown" in page.seen
+    assert f"✗ FAILED AUDIT Step 8 failed: {TITLES[8]}. The case is authentic, and the model is not shown" in page.seen
     assert "VERIFIED" not in page.seen
 
 

@@ -11,12 +11,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import certify  # noqa: E402
+from certify import sharding  # noqa: E402
 from certify.bundle import Bundle  # noqa: E402
 from certify.errors import ChainError, GateError, StatementError, WorkspaceError  # noqa: E402
 from certify.hooks.torch import HookRun  # noqa: E402
 from certify.methods import made  # noqa: E402
 from certify.methods.own import Own  # noqa: E402
-from certify.methods.sisa import Retrained, Sisa, SisaTraining  # noqa: E402
+from certify.methods.sisa import Retrained, Sisa  # noqa: E402
 from certify.statement import Statement, Unlearning  # noqa: E402
 from certify.steps import Gate  # noqa: E402
 from certify.trust import Trust  # noqa: E402
@@ -189,6 +190,10 @@ def test_nothing_is_issued_for_a_detail_whose_attachment_is_gone(workspace: Work
     assert workspace.reader.size() == 2
 
 
+SHARDED = (((1, 2), (3,)), ((0,), (4,)), ((5,), (6, 7)))
+"""Person 0 is in slice 0 of shard 1."""
+
+
 class Shards(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -199,7 +204,7 @@ class Shards(torch.nn.Module):
 def sharded(workspace: Workspace) -> torch.nn.Module:
     model = Shards()
     with certify.training(model, ledger=workspace, data=PEOPLE, method="sisa/v1") as run:
-        run.detail = SisaTraining(shards=3, slices=2, map="ab" * 32, prefix="shards.")
+        run.detail = sharding.trained(workspace, SHARDED, prefix="shards.")
     return model
 
 
@@ -208,7 +213,7 @@ def test_other_shards_are_shown_to_be_the_same(workspace: Workspace, tmp_path: P
     with certify.unlearning(model, ledger=workspace, request=request, method="sisa/v1") as run:
         with torch.no_grad():
             model.shards[1].weight += 1
-        run.detail = Sisa([Retrained(1, 0)])
+        run.detail = sharding.retrained(workspace, workspace.find("0"), [request], {1: 0})
     assert any(
         "all tensors of the 2 others are the same to the bit" in line
         for line in report(run, tmp_path).steps[5].established

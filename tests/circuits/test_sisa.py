@@ -1,14 +1,18 @@
 """SISA: forgetting is exact, isolated, and never looks at what is forgotten."""
 
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+import numpy  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from circuits.steps.checkpoints import Checkpoints  # noqa: E402
 from circuits.steps.sisa import Ensemble, Plan, Sisa, Standardize, plan, without  # noqa: E402
 
 torch.set_num_threads(1)  # tiny models, several test processes
@@ -81,8 +85,7 @@ def test_forgetting_is_training_without_the_records_to_the_bit(gone: set[int]) -
     affected = sisa.forget(sorted(gone), X, Y)
     scratch = fitted(without(PLAN, gone))
     assert same(sisa.ensemble.state_dict(), scratch.ensemble.state_dict())
-    for ours, theirs in zip(sisa.states, scratch.states, strict=True):
-        assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert sisa.checkpoints.digests == scratch.checkpoints.digests
     for shard, parts in enumerate(PLAN):
         holding = [i for i, part in enumerate(parts) if gone & set(part)]
         assert affected.get(shard) == (min(holding) if holding else None)
@@ -167,4 +170,61 @@ def test_progress_hears_of_every_shard() -> None:
     assert done == [0, 1, 2, 3]
     sisa.forget([PLAN[2][0][0]], X, Y, done.append)
     assert done[4:] == [2]
-    assert sisa.parameters() == {"shards": 4, "slices": 3, "epochs": 1, "rate": 0.01, "batch": 32}
+    assert sisa.parameters() == {
+        "shards": 4,
+        "slices": 3,
+        "epochs": 1,
+        "rate": 0.01,
+        "batch": 32,
+        "aggregation": "mean",
+    }
+
+
+def test_majority_is_the_share_of_votes() -> None:
+    parts = [torch.nn.Linear(FEATURES, 3) for _ in range(4)]
+    votes = numpy.stack([part(X).detach().numpy().argmax(-1) for part in parts])  # (4, n)
+    expected = numpy.stack([(votes == label).mean(0) for label in range(3)], axis=1)
+    said = Ensemble(parts, "majority")(X)
+    assert numpy.array_equal(said.numpy(), expected.astype("float32"))
+
+
+def test_checkpoints_on_disk_give_the_same_bits_and_hold_one_state_at_a_time(tmp_path: Path) -> None:
+    sisa = Sisa(build, PLAN, seed=7, epochs=3, batch=8, folder=tmp_path / "states")
+    sisa.fit(X, Y)
+    assert same(sisa.ensemble.state_dict(), FITTED) and not sisa.checkpoints._memory
+    digests = [list(shard) for shard in sisa.checkpoints.digests]
+    assert digests == fitted().checkpoints.digests
+    files = {path.name: sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "states").iterdir()}
+    assert files == {
+        f"{k}-{i}-{digest}.safetensors": digest for k, shard in enumerate(digests) for i, digest in enumerate(shard)
+    }
+    later = Sisa(build, PLAN, seed=7, epochs=3, batch=8, folder=tmp_path / "states")  # another process, months later
+    later.ensemble.load_state_dict(FITTED)
+    gone = [PLAN[2][1][0]]
+    assert later.forget(gone, X, Y) == {2: 1}
+    scratch = fitted(without(PLAN, gone))
+    assert same(later.ensemble.state_dict(), scratch.ensemble.state_dict())
+    assert later.checkpoints.digests == scratch.checkpoints.digests
+    assert later.checkpoints.digests[2][:2] == digests[2][:2] and later.checkpoints.digests[2][2] != digests[2][2]
+    assert not list((tmp_path / "states").glob(f"2-2-{digests[2][2]}*"))  # it had seen the record
+
+
+def test_checkpoint_that_was_altered_is_not_gone_back_to(tmp_path: Path) -> None:
+    sisa = Sisa(build, PLAN, seed=7, epochs=1, folder=tmp_path)
+    sisa.fit(X, Y)
+    path = next(tmp_path.glob("2-1-*"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="the state before slice 1 of shard 2 was altered"):
+        sisa.forget([PLAN[2][1][0]], X, Y)
+    path.unlink()
+    with pytest.raises(ValueError, match="no state before slice 1 of shard 2"):
+        sisa.forget([PLAN[2][1][1]], X, Y)
+
+
+def test_folder_with_two_states_of_one_slice_is_refused(tmp_path: Path) -> None:
+    for digest in ("a" * 64, "b" * 64):
+        (tmp_path / f"0-0-{digest}.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="two states before slice 0 of shard 0"):
+        Checkpoints(tmp_path)

@@ -99,6 +99,20 @@ def test_state_of_another_model_is_refused() -> None:
         subject.params({})
 
 
+def test_a_subject_on_another_device_is_another_subject() -> None:
+    """torch's meta device, which every machine has, stands for a GPU."""
+    for make in (linear, mlp):
+        here = make(*data(), RECIPE)
+        there = here.to("meta")
+        assert type(there) is type(here)
+        assert {there.x.device.type, there.y.device.type, *(v.device.type for v in there.initial(1).values())} == {
+            "meta"
+        }
+        assert {here.x.device.type, *(v.device.type for v in here.initial(1).values())} == {"cpu"}
+        assert there.apply(there.initial(1), there.x).device.type == "meta"
+        assert there.stacked(stack(there, 2), there.x.expand(2, -1, -1)).device.type == "meta"
+
+
 def test_batch_statistics_are_refused() -> None:
     with pytest.raises(InputError, match="expected no running statistics, got BatchNorm1d at '1'"):
         Torch(lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), *data(), RECIPE)

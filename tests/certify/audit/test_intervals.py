@@ -58,6 +58,27 @@ def test_epsilon_agrees_with_privacy_estimates(tested: Counts, delta: float) -> 
     assert epsilon(tested, delta=delta) == pytest.approx(max(0.0, float(theirs)), abs=1e-9)
 
 
+@given(counts())
+def test_epsilon_agrees_with_tensorflow_privacy(tested: Counts) -> None:
+    theirs = pytest.importorskip(
+        "tensorflow_privacy.privacy.privacy_tests.epsilon_lower_bound",
+        reason="pip install --no-deps tensorflow-empirical-privacy, and immutabledict and statsmodels, to compare with it",
+        exc_type=ImportError,
+    )
+
+    def ratio(right: int, wrong: int, of: int, others: int) -> float:
+        return float(
+            theirs.RatioBound(right, wrong, of, others, 0.05).compute_bound(theirs.BoundMethod.CLOPPER_PEARSON)
+        )
+
+    missed, right = tested.members - tested.hits, tested.others - tested.false_alarms
+    ratios = (
+        ratio(tested.hits, tested.false_alarms, tested.members, tested.others),
+        ratio(right, missed, tested.others, tested.members),
+    )
+    assert epsilon(tested) == pytest.approx(max(0.0, log(max(*ratios, 1e-300))), abs=1e-9)
+
+
 @given(counts(), st.sampled_from([0.0, 1e-5]))
 def test_epsilon_is_what_the_upper_bounds_of_both_rates_give(tested: Counts, delta: float) -> None:
     missed = tested.members - tested.hits

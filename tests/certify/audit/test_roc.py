@@ -23,6 +23,23 @@ def test_auc_and_curve_are_scikit_learns(members: np.ndarray, others: np.ndarray
     np.testing.assert_allclose(found.thresholds, thresholds)
 
 
+@pytest.mark.parametrize("at", [0.001, 0.01, 0.1])
+def test_true_positives_agree_with_the_adversarial_robustness_toolbox(at: float) -> None:
+    theirs = pytest.importorskip(
+        "art.metrics.privacy.worst_case_mia_score",
+        reason="pip install --no-deps adversarial-robustness-toolbox, and six, to compare with it",
+        exc_type=ImportError,
+    )
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        members, others = rng.normal(1, size=150), rng.normal(size=250)
+        labels = np.repeat([1, 0], [len(members), len(others)])
+        [(fpr, tpr, _)] = theirs.get_roc_for_fpr(np.concatenate([members, others]), labels, targeted_fpr=at)
+        found = roc.true_positives(members, others, at)
+        assert found.rate.value == pytest.approx(tpr)
+        assert found.false_positive_rate.value >= fpr - 1e-12  # it stops at the first threshold with as many hits
+
+
 @given(few, few)
 def test_intervals_hold_their_value_and_stay_in_range(members: np.ndarray, others: np.ndarray) -> None:
     found = roc.auc(members, others)

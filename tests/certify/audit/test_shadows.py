@@ -79,6 +79,22 @@ def test_chunks_and_threads_change_nothing_but_rounding() -> None:
     torch.set_num_threads(before)
 
 
+def test_no_thread_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one thread"), shadows.on_threads(0):
+        pass
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("changes", [{}, {"optimiser": "adam", "rate": 0.01}])
+def test_gpu_trains_the_same_shadows_but_for_rounding(changes: dict[str, object]) -> None:
+    own = subject(**changes)
+    here, there = (
+        shadows.run(one, RETAIN, CANDIDATES, shadows=8, seed="s", chunk=4).confidences for one in (own, own.to("cuda"))
+    )
+    np.testing.assert_allclose(there, here, atol=1e-2)
+    assert np.corrcoef(there.ravel(), here.ravel())[0, 1] > 0.9999
+
+
 def test_members_are_surer_of_their_own() -> None:
     own = subject(epochs=200)
     made = shadows.run(own, RETAIN, CANDIDATES, shadows=8, seed="s")

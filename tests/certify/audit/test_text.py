@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify.audit import text
+from certify.audit import arms, probes, shadows, text
+from certify.audit.adapter import Recipe
+from certify.audit.probe_setting import Setting
+from certify.audit.text import Language
+from certify.audit.verdict import Plan, judge
+from certify.audit_probes import check_found, planned, said
+from certify.errors import InputError
+from tests import text_adapter
 
 WORDS = 24
 
@@ -108,3 +115,107 @@ def test_what_has_no_token_to_predict_or_no_logits_is_refused(models: tuple[Tiny
         text.score(lambda ids: ids.float(), [[1, 2, 3]])
     with pytest.raises(ValueError, match="share"):
         text.score(models[0], [[1, 2]], share=0.0)
+
+
+# -- a transformer in the three-arm audit --------------------------------------------------------------------------------
+
+
+RECORDS = text_adapter.records()
+PLACES = np.arange(70)
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    """A transformer that learnt the texts to forget and forgot nothing, and four that never saw them."""
+    subject, retain = text_adapter.subject(), RECORDS.retain
+    learnt = np.concatenate([retain, RECORDS.forget])
+    [original] = shadows.unstack(shadows.train(subject, [learnt], ["original"]))
+    retrained = list(shadows.unstack(shadows.train(subject, [retain] * 4, ["a", "b", "c", "d"])))
+    plan = Plan(seed="text", shadows=4, retrained=4, utility_margin=0.9)
+    return Setting(plan, subject, RECORDS, original, dict(original), retrained, {})
+
+
+def test_the_transformer_looks_back_alone(setting: Setting) -> None:
+    assert isinstance(setting.subject, Language)
+    ids = setting.subject.x[:4].clamp_min(0)
+    other = ids.clone()
+    other[:, 8:] = 1
+    before, after = (setting.subject.logits(setting.original, each) for each in (ids, other))
+    assert torch.allclose(before[:, :8], after[:, :8], atol=1e-5) and not torch.allclose(before[:, 8:], after[:, 8:])
+
+
+def test_stacked_transformers_are_the_single_ones(setting: Setting) -> None:
+    subject, x = setting.subject, setting.subject.x[:6]
+    models = [setting.original, *setting.retrained]
+    stacked = {name: torch.stack([params[name] for params in models]) for name in setting.original}
+    together = subject.stacked(stacked, x.expand(len(models), *x.shape))
+    for one, params in zip(together, models, strict=True):
+        assert torch.allclose(one, subject.apply(params, x), atol=1e-5)
+
+
+def test_loss_and_confidence_are_those_of_the_texts_own_tokens(setting: Setting) -> None:
+    subject = setting.subject
+    assert isinstance(subject, Language)
+    outputs, y = subject.apply(setting.original, subject.x), subject.y
+    scores = text.score(lambda ids: subject.logits(setting.original, ids), subject.texts(PLACES))
+    assert subject.loss(outputs, y).detach().numpy() == pytest.approx(scores.loss, abs=1e-4)
+    p = np.exp(-scores.loss)
+    assert subject.confidence(outputs, y).detach().numpy() == pytest.approx(np.log(p / (1 - p)), abs=1e-3)
+    assert subject.predict(outputs).tolist() == (scores.memorised >= subject.known - 1e-9).astype(int).tolist()
+
+
+def test_three_arms_of_transformers(setting: Setting) -> None:
+    """LiRA on texts detects the original, and so the model that forgot nothing fails."""
+    figures = arms.audit(
+        setting.rules, setting.subject, RECORDS, original=setting.original, unlearned=setting.unlearned,
+        retrained=setting.retrained,
+    )  # fmt: skip
+    assert figures.original.auc.low > 0.75 > figures.retrained[0].auc.value
+    assert judge(setting.rules, figures).outcome == "FAIL"
+
+
+def test_text_probe_finds_texts_that_a_transformer_kept(setting: Setting) -> None:
+    also = planned("text", {})
+    probes.check([also], setting.subject, RECORDS, {})
+    kept = probes.run(also, setting).probe
+    check_found([kept])
+    for name in ("loss", "min-k", "memorised"):
+        assert kept.figures[f"{name}-auc-unlearned-low"] > 0.7, name
+        assert kept.figures[f"{name}-difference-low"] > 0, name
+    assert "more than retrained models give away" in said(kept) and len(kept.worst) == 10
+    [gone] = shadows.unstack(shadows.train(setting.subject, [RECORDS.retain], ["e"]))
+    lost = probes.run(also, Setting(**{**vars(setting), "unlearned": gone})).probe
+    assert lost.figures["loss-difference-low"] < 0.2 and lost.figures["loss-auc-unlearned-low"] < 0.6
+
+
+def test_text_probe_through_functions_of_the_adapter(setting: Setting) -> None:
+    """For subjects of another kind: the same figures."""
+    subject = setting.subject
+    assert isinstance(subject, Language)
+    functions = {
+        "texts": lambda places: subject.texts(places),
+        "language_model": lambda params: lambda ids: subject.logits(params, ids),
+    }
+    own = probes.run(planned("text", {}), setting).probe
+    other = Setting(**{**vars(setting), "subject": _Other(subject), "functions": functions})
+    probes.check([planned("text", {})], other.subject, RECORDS, functions)
+    assert probes.run(planned("text", {}), other).probe == own
+    with pytest.raises(InputError, match=r"needs a function texts\(\)"):
+        probes.check([planned("text", {})], other.subject, RECORDS, {"language_model": print})
+
+
+class _Other:
+    def __init__(self, subject: Language) -> None:
+        self.x, self.y, self.recipe = subject.x, subject.y, subject.recipe
+
+
+def test_probes_of_classes_do_not_take_texts(setting: Setting) -> None:
+    for name, match in (("kpis", "gives classes"), ("label-only", "disturb"), ("neighbours", "embed")):
+        with pytest.raises(InputError, match=match):
+            probes.check([planned(name, {})], setting.subject, RECORDS, {})
+
+
+@pytest.mark.parametrize("ids", [[[1, -1, 2]], [[1, -1, -1]], [[0.5, 1.0]], [1, 2, 3]])
+def test_what_is_no_text_is_refused(ids: list[list[int]]) -> None:
+    with pytest.raises(InputError, match="expected t"):
+        Language(text_adapter.Transformer, torch.tensor(ids), Recipe(epochs=1, rate=0.1))

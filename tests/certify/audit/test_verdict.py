@@ -87,11 +87,16 @@ def figures(unlearned: Arm, *, original: float = 0.7, epsilon: float = 0.5, reac
         (figures(arm(0.51, accuracy=0.87)), PASS, "within 0.1"),
         (figures(arm(0.51), original=0.52), INCONCLUSIVE, "does not detect the original"),
         (figures(arm(0.9), original=0.52), INCONCLUSIVE, "does not detect the original"),
-        (figures(arm(0.51), original=0.58), INCONCLUSIVE, "expected at least the margin"),
+        (figures(arm(0.51), original=0.54), INCONCLUSIVE, "expected one that is not within the margin"),
+        (figures(arm(0.51), original=0.58), PASS, "within 0.1"),
+        (figures(arm(0.56), original=0.58), INCONCLUSIVE, "cannot tell +0.060 (+0.030 to +0.090) from the original's"),
+        (figures(arm(0.58), original=0.58), FAIL, "above the retrained models'"),
         (figures(arm(0.51, reach=0.2), reach=0.2), INCONCLUSIVE, "cannot tell a difference"),
         (figures(arm(0.58, reach=0.03), reach=0.15), FAIL, "above the retrained models'"),
         (figures(arm(0.42, reach=0.03), reach=0.15), OVER_FORGOTTEN, "far below"),
         (figures(arm(0.3, above=0.3)), FAIL, "some forgotten records stand out"),
+        (figures(arm(0.51, forget=0.1), original=0.52), OVER_FORGOTTEN, "models that never saw them"),
+        (figures(arm(0.7, above=0.3, forget=0.1)), OVER_FORGOTTEN, "models that never saw them"),
     ],
 )
 def test_known_findings_have_their_verdict(found: Figures, outcome: str, words: str) -> None:
@@ -178,7 +183,8 @@ def test_a_pass_has_shown_everything_that_the_rules_ask(plan: Plan, found: Figur
         return
     assert place(found.difference, plan.margin) == "within"
     assert found.original.auc.low > 0.5
-    assert found.control.value >= plan.margin
+    assert place(found.control, plan.margin) != "within"
+    assert found.difference.high < min(plan.margin, found.control.value)
     retrained = [arm.utility.test for arm in found.retrained]
     assert found.unlearned.utility.test >= min(*retrained, (1 - plan.utility_margin) * sum(retrained) / 2)
 
@@ -194,8 +200,15 @@ def test_no_verdict_becomes_a_pass_as_the_unlearned_model_loses_use(plan: Plan, 
 @given(plans, found_figures)
 def test_a_greater_margin_never_detects_more(plan: Plan, found: Figures) -> None:
     """A margin that is chosen wide enough to hide the original makes the audit inconclusive, and never a pass."""
-    wide = replace(plan, margin=min(0.99, max(plan.margin, found.control.value + 0.01)), claim=None)
-    assert found.control.value >= wide.margin or judge(wide, found).outcome == INCONCLUSIVE
+    wide = replace(plan, margin=min(0.99, max(plan.margin, found.control.high + 0.01)), claim=None)
+    hidden = place(found.control, wide.margin) == "within"
+    assert not hidden or judge(wide, found).outcome in (INCONCLUSIVE, OVER_FORGOTTEN)
+
+
+@given(plans, found_figures)
+def test_a_model_that_the_attack_sees_as_the_original_never_passes(plan: Plan, found: Figures) -> None:
+    clone = replace(found, unlearned=replace(found.original, name="unlearned"), difference=found.control)
+    assert judge(plan, clone).outcome != PASS
 
 
 @given(differences, st.floats(0.01, 0.5))

@@ -16,13 +16,14 @@ from certify import audit_subject
 from certify.audit import shadows
 from certify.cli import cli
 from certify.cli.exit_codes import AUDITS_DUE
-from certify.errors import CertifyError, InputError, MismatchError, WorkspaceError
+from certify.errors import CertifyError, InputError, MismatchError, StatementError, WorkspaceError
 from certify.trust import format_trust
 from tests.audit_cases import FAILED, audited_case, key
 from tests.certify.cli.conftest import PASSWORD, certify_in
 
 ADAPTER = Path(__file__).parents[2] / "audit_adapter.py"
 RULES = ("--seed", "2", "--shadows", "16", "--retrained", "2", "--margin", "0.2", "--utility-margin", "0.3")
+ALSO = ("--also", "relearn:limit=300", "--also", "kpis", "--also", "population:at=0.1,gamma=1.5")
 MODELS = ("--original", "original.safetensors", "--unlearned", "unlearned.safetensors")
 WHO = ("--key", "auditor.pem", "--adapter", "adapter.py")
 
@@ -65,8 +66,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapter.write_text(adapter.read_text().replace("    return [*x", '    return {"row": [*x').replace("])]", "])]}"))
     call(folder, "keygen", "auditor.pem")
     call(folder, "audit", "salts", "-o", "audit.salts")
-    planned = call(folder, "audit", "plan", *WHO, *RULES)
-    assert planned["entry"] == 3
+    planned = call(folder, "audit", "plan", *WHO, *RULES, *ALSO)
+    assert planned["entry"] == 3 and planned["also"] == ["kpis", "population", "relearn"]
     pem = (folder / "auditor.pem.pub").read_text()
     trust = (folder / "ledger" / "trust.toml").read_text()
     table = f'\n[[auditor]]\nname = "Example Audits"\npublic_key = """\n{pem}"""\n\n[audits]\nrequired = true\n'
@@ -85,12 +86,28 @@ def test_plan_run_bundle_verify(folder: Path) -> None:
     made = call(folder, "audit", "run", *WHO, *MODELS, "--salts", "audit.salts")
     assert (made["verdict"], made["entry"], made["attempt"], made["resumed"]) == ("PASS", 5, 1, False)
     assert json.loads((folder / made["figures"]).read_text())["power"] == made["power"]
+    assert [probe["name"] for probe in made["probes"]] == ["kpis", "population", "relearn"]
+    assert all(probe["said"] and probe["limits"] for probe in made["probes"])
+    details = json.loads((folder / "audit" / "probes.json").read_text())
+    assert [one["detail"].keys() >= {"auc", "threshold"} for one in details] == [False, True, False]
+    assert details[2]["figures"]["limit"] == 300
+    assert [Path(name).name for name in made["pictures"]] == [
+        "roc.png",
+        "histograms.png",
+        "epsilon.png",
+        "ranking.png",
+    ]
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in made["pictures"])
+    assert made["comparedWith"] is None and made["moves"] == []
     shown = call(folder, "audit", "show", "-t", "trust.toml", "--scores", made["scores"])
     assert [item["kind"] for item in shown["statements"]] == ["audit-plan", "audit", "audit"]
     assert {item["auditor"] for item in shown["statements"]} == {"Example Audits"}
     assert shown["scoresChecked"] == 5
     words = certify_in(folder, "audit", "show", "-t", "trust.toml").stdout
     assert "PASS" in words and "16 shadows" in words and "Example Audits" in words
+    assert "worst record" in words and "in retrained models" in words
+    assert "kpis, population, relearn" in words and "+ relearn: it takes" in " ".join(words.split())
+    assert [one.keys() & {"moves"} for one in shown["statements"]] == [set()] * 3
     [status] = call(folder, "audit", "schedule", "-t", "trust.toml")
     assert (status["verdict"], status["due"]) == ("PASS", False)
     assert call(folder, "audit", "due", "-t", "trust.toml") == []
@@ -100,8 +117,46 @@ def test_plan_run_bundle_verify(folder: Path) -> None:
     assert [(audit["auditor"], audit["verdict"]) for audit in report["audits"]] == [("Example Audits", "PASS")]
     said = certify_in(folder, "verify", "case.bundle", "-t", "trust.toml").stdout
     assert "audited" in said and "PASS by Example Audits, power" in said and "lower bound" in said
+    assert "beside, relearn: it takes" in said and [len(audit["probes"]) for audit in report["audits"]] == [3]
     stale = certify_in(folder, "verify", "case.bundle", "-t", "trust.toml", "--at", "2040-01-01T00:00:00Z", expect=18)
     assert "stale" in stale.stderr
+
+
+def test_audits_are_compared_with_the_one_before(folder: Path) -> None:
+    """A second attempt at the same plan finds the same; the first audit of the next certificate is compared with it."""
+    first = call(folder, "audit", "run", *WHO, *MODELS)
+    again = call(folder, "audit", "run", *WHO, *MODELS)
+    assert (again["comparedWith"], again["regressions"]) == (first["entry"], [])
+    told = {move["what"]: move for move in again["moves"]}
+    assert told["lower bound of ε"]["before"] == told["lower bound of ε"]["after"]
+    assert {"verdict", "AUC less the retrained models'", "accuracy on test records"} <= told.keys()
+    shown = call(folder, "audit", "show", "-t", "trust.toml")["statements"]
+    assert [one.get("comparedWith") for one in shown] == [None, None, None, None, first["entry"]]
+    words = certify_in(folder, "audit", "show", "-t", "trust.toml").stdout
+    assert f"since the audit at entry {first['entry']}:" in words and "verdict: still PASS" in words
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ("relern", "expected a probe, one of canaries, challenge"),
+        ("relearn:steps=3", "has no parameter 'steps'"),
+        ("relearn:limit", "expected NAME:PARAMETER=NUMBER"),
+        ("relearn:limit=many", "expected NAME:PARAMETER=NUMBER"),
+        ("relearn:limit=-1", "above 0"),
+    ],
+)
+def test_probes_that_nobody_can_plan(folder: Path, given: str, match: str) -> None:
+    done = certify_in(folder, "audit", "plan", *WHO, "--folder", "new", "--also", given, expect=2)
+    assert match in " ".join(done.stderr.split())
+
+
+def test_probe_whose_function_the_adapter_lacks(here: Path) -> None:
+    for name, function in (("ulira", "unlearn"), ("challenge", "unlearn"), ("canaries", "canaries")):
+        match = rf"the probe {name} needs a function {function}\(\) in the adapter"
+        refused(InputError, match, "audit", "plan", *WHO, "--folder", "new", "--also", name)
+    refused(StatementError, "twice", "audit", "plan", *WHO, "--folder", "new", "--also", "kpis", "--also", "kpis")
+    assert not (here / "new").exists() or not list((here / "new").iterdir())
 
 
 def test_failed_audit_is_not_to_be_overlooked(tmp_path: Path) -> None:
