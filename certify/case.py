@@ -10,7 +10,7 @@ from certify.chain import Link
 from certify.digest import Manifest
 from certify.errors import OrderError, VerificationError, WorkspaceError
 from certify.keyring import CLOCK_SKEW, claimed_time
-from certify.statement import Audit, AuditPlan, Circuit, Replay, Request, Training, Unlearning
+from certify.statement import Audit, AuditPlan, Circuit, Deployment, Replay, Request, Training, Unlearning
 from certify.times import now
 from certify.workspace import Logged, Workspace
 
@@ -22,6 +22,8 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True, s
 
     ``leaves=False`` leaves out the dataset's leaf hashes (32 bytes a record): then nobody can check that the retained set is the
     dataset less the removed records.
+
+    A training in place of a certificate gives the bundle of its model, for whoever verifies one that was made from it.
     """
     needed, parts = _gather(workspace, certificate, leaves=leaves)
     needed |= {logged.index: logged for logged in workspace.of_kind("key")}
@@ -37,6 +39,13 @@ def collect(workspace: Workspace, certificate: Logged, *, leaves: bool = True, s
         if isinstance(said := logged.statement.predicate, AuditPlan | Audit | Replay)
         and said.certificate == certificate.digest
     }
+    if isinstance(certificate.statement.predicate, Unlearning):
+        logging = {logged.digest for logged in workspace.lineage(certificate)}
+        needed |= {
+            logged.index: logged
+            for logged in workspace.of_kind("deployment")
+            if isinstance(serves := logged.statement.predicate, Deployment) and serves.statement in logging
+        }
     indices = sorted(needed)
     proofs = workspace.reader.prove_all(indices)
     entries = (
@@ -66,9 +75,12 @@ def rehearse(workspace: Workspace, certificate: Logged) -> None:
 
 def _gather(workspace: Workspace, certificate: Logged, *, leaves: bool) -> tuple[dict[int, Logged], Bundle]:
     """The statements that a certificate follows from, by index, and a bundle of all else."""
+    if isinstance(trained := certificate.statement.predicate, Training):
+        root = trained.model.tensor_root
+        return {certificate.index: certificate}, Bundle((), {root: _manifest(workspace, root)}, {}, {})
     if not isinstance(certificate.statement.predicate, Unlearning):
         raise WorkspaceError(
-            f"entry {certificate.index} is a {certificate.statement.kind} statement, expected a certificate"
+            f"entry {certificate.index} is a {certificate.statement.kind} statement, expected a certificate or a training"
         )
     vault = workspace.vault
     lineage = workspace.lineage(certificate)

@@ -89,7 +89,7 @@ def build(links: Sequence[Link]) -> Chain:
     heads = [link for link in unlearnings if link.digest not in parents]
     if not heads and [link.statement.kind for link in links if link.statement.kind != "key"] == ["training"]:
         raise ChainError(
-            "this is the bundle of a training, expected a case: give it with --upstream, beside the case of a model made from it"
+            "the bundle has 0 certificates, but a training: it is for --upstream, beside the case of a model made from its own"
         )
     if len(heads) != 1:
         raise ChainError(f"the bundle has {len(heads)} certificates that no other follows, expected one")

@@ -70,12 +70,15 @@ def later(named: int, parents: Mapping[int, int], models: Mapping[int, str]) -> 
     (5,)
     """
 
+    children: dict[int, list[int]] = {}
+    for child, parent in parents.items():
+        children.setdefault(parent, []).append(child)
+
     def after(entry: int) -> set[int]:
         found: set[int] = set()
         waiting = [entry]
         while waiting:
-            at = waiting.pop()
-            new = {child for child, parent in parents.items() if parent == at} - found
+            new = set(children.get(waiting.pop(), ())) - found
             found |= new
             waiting += new
         return found

@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from certify.deployments import later, unlearnings
 from certify.envelope import Envelope
 from certify.errors import EnvelopeSignatureError, KeyValidityError, StatementError, UntrustedKeyError, WorkspaceError
 from certify.keyring import KeyRing, Signer, claimed_time
@@ -30,6 +31,7 @@ from certify.statement import (
     Audit,
     AuditPlan,
     Circuit,
+    Deployment,
     KeyChange,
     Model,
     Replay,
@@ -58,6 +60,10 @@ create index if not exists statement_index on statement ("index");
 create table if not exists answer (request blob not null, "index" integer not null);
 create index if not exists answer_request on answer (request);
 create table if not exists key_change ("index" integer primary key, envelope blob not null);
+create table if not exists way ("index" integer primary key, parent integer not null);
+create table if not exists deployment (
+    "index" integer primary key, issuer text not null, name text not null, model integer not null
+);
 create table if not exists began (size integer not null);
 """
 
@@ -199,7 +205,7 @@ class Statements:
         if self._db.in_transaction:
             self._db.execute("rollback")
         self._db.execute("begin immediate")
-        for table in ("statement", "answer", "key_change"):
+        for table in ("statement", "answer", "key_change", "way", "deployment"):
             self._db.execute(f'delete from {table} where "index" >= ?', (size,))
         known = self._db.execute("select count(*) from statement").fetchone()[0]
         if not known:
@@ -296,6 +302,8 @@ class Statements:
                 model, training = _model(certificate.post), self._check_certificate(index, certificate, issuer)
             case Request(due=when):
                 due = _seconds(when)
+            case Deployment() as deployment:
+                self._check_deployment(index, deployment, issuer)
             case KeyChange() as change:
                 what = "revoked" if change.action == "revoke" else "rotated"
                 self._tell("note", "key", index, f"key {change.keyid[:16]} of {issuer} is {what}: {change.reason}")
@@ -319,6 +327,7 @@ class Statements:
             self._missing(index, "goes on from", certificate.parent, "no training or certificate by a trusted issuer")
         else:
             training = parent.training
+            self._db.execute("insert into way values (?, ?)", (index, parent.index))
             if parent.model != _model(certificate.pre):
                 self._tell(
                     "statement", "model", index, f"it starts from another model than entry {parent.index} ended with"
@@ -353,6 +362,50 @@ class Statements:
                     f"it answers the request at entry {request.index} after it was due on {due}",
                 )
         return training
+
+    def _check_deployment(self, index: int, deployment: Deployment, issuer: str) -> None:
+        """The model is one that the log has, and whether it precedes an unlearning: stated as a rollback or not, it is told."""
+        of = self._find(deployment.statement)
+        if of is None or of.kind not in ("training", "unlearning"):
+            self._missing(
+                index, "deploys the model of", deployment.statement, "no training or certificate by a trusted issuer"
+            )
+            return
+        self._check_issuer(index, issuer, of)
+        if of.model != _model(deployment.model):
+            self._tell(
+                "statement", "model", index, f"it deploys another model than the one that entry {of.index} logged"
+            )
+            return
+        row = (index, issuer, deployment.name, of.index)
+        self._db.execute("insert into deployment values (?, ?, ?, ?)", row)
+        missing = self._later(of.index)
+        name = repr(deployment.name)
+        if missing:
+            said = f"stated as one: {deployment.rollback}" if deployment.rollback is not None else "NOT stated as one"
+            what = f"{name} is given the model of entry {of.index}, which precedes {unlearnings(missing)}"
+            self._tell("rollback", "rollback", index, f"{what}; {said}")
+        elif deployment.rollback is not None:
+            self._tell(
+                "rollback", "rollback", index, f"{name} is given a model by a stated rollback: {deployment.rollback}"
+            )
+
+    def _later(self, entry: int) -> tuple[int, ...]:
+        """The certificates so far that the model of an entry precedes."""
+        query = (
+            'select "index", model, way.parent from statement left join way using ("index") where issuer is not null and '
+            "kind in ('training', 'unlearning') and training = (select training from statement where \"index\" = ?) "
+            'order by "index"'
+        )
+        rows = self._db.execute(query, (entry,)).fetchall()
+        models = {index: model for index, model, _ in rows}
+        parents: dict[int, int] = {}
+        for before, (index, _, parent) in zip([None, *models], rows, strict=False):
+            if parent is None:  # remembered by a version that kept no parents: one after the other, then
+                parent = before
+            if parent is not None:
+                parents[index] = parent
+        return later(entry, parents, models)
 
     def _check_issuer(self, index: int, issuer: str, other: "_Row") -> None:
         if other.issuer != issuer:
@@ -396,6 +449,27 @@ class Statements:
         for index, due in self._db.execute(query, (int(self._clock().timestamp()), MAX_MENTIONS)).fetchall():
             when = format_time(datetime.fromtimestamp(due, UTC))
             yield Finding("overdue", f"the request was due on {when}, and no certificate in the log answers it", index)
+
+    def outdated(self) -> Iterator[Finding]:
+        """Names that were last given a model which precedes an unlearning for a request that is due."""
+        query = 'select max("index"), issuer, name, model from deployment group by issuer, name order by 1 limit ?'
+        for index, issuer, name, model in self._db.execute(query, (MAX_MENTIONS,)).fetchall():
+            missing = self._later(model)
+            due = [entry for entry in missing if entry > index and self._is_due(entry)]
+            if due:
+                what = (
+                    f"{name!r} of {issuer} was last given the model of entry {model}, which precedes {unlearnings(due)}"
+                )
+                yield Finding("rollback", f"{what}: what was to be forgotten by now may serve there still", index)
+
+    def _is_due(self, certificate: int) -> bool:
+        """Whether a request that a certificate answers is due."""
+        query = (
+            'select count(*) from answer join statement on statement.digest = answer.request where answer."index" = ? '
+            "and due < ?"
+        )
+        count: int = self._db.execute(query, (certificate, int(self._clock().timestamp()))).fetchone()[0]
+        return bool(count)
 
     def summary(self) -> Summary:
         """Of all that was looked at and kept."""

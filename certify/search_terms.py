@@ -78,18 +78,24 @@ class _Run(msgspec.Struct):
     finished: str
 
 
+class _Destroyed(msgspec.Struct):
+    model: str
+
+
 class _Predicate(msgspec.Struct):
     run: _Run | None = None
     received: str | None = None
     effective: str | None = None
     built: str | None = None
     planned: str | None = None
+    stated: str | None = None
     model: _Model | None = None
     pre: _Model | None = None
     post: _Model | None = None
     forget: _Tree | None = None
     requests: list[str] = []
     base: list[_Base] = []
+    destroyed: list[_Destroyed] = []
 
 
 class _Statement(msgspec.Struct):
@@ -133,6 +139,8 @@ def _named(envelope: _Envelope, statement: _Statement) -> Iterator[tuple[str, st
     for subject in statement.subject:
         if (field := _SUBJECTS.get(subject.name, "file")) is not None:
             yield field, subject.digest.sha256
+    for copy in said.destroyed:
+        yield "tensors", copy.model
     for base in said.base:
         yield "file", base.digest
 
@@ -143,7 +151,7 @@ def _payload(text: str) -> bytes:
 
 def _time(said: _Predicate) -> int | None:
     ran = said.run.finished if said.run is not None else None
-    text = ran or said.received or said.effective or said.built or said.planned or ""
+    text = ran or said.received or said.effective or said.built or said.planned or said.stated or ""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

@@ -143,7 +143,7 @@ def follow(
 
     Raises UpstreamError for a bundle that does not verify, or that no training on the way names.
     """
-    verified = [(one, _verified(one, verify)) for one in given]
+    verified = [(one, verified_by(one, verify)) for one in given]
     walk = _Walk(verified)
     own = (chain.training, *chain.unlearnings)
     starts = own[:1] if chain.start is None else (own[0], chain.start)
@@ -153,7 +153,8 @@ def follow(
     return Found(tuple(walk.found), tuple(lines), tuple(_limits(walk.found, grade, grades)))
 
 
-def _verified(given: Bundled, verify: Callable[[Bundled], Verified]) -> Verified:
+def verified_by(given: Bundled, verify: Callable[[Bundled], Verified]) -> Verified:
+    """What a bundle shows. Raises UpstreamError, whatever is wrong with it."""
     try:
         return verify(given)
     except UpstreamError:
@@ -258,7 +259,7 @@ def _why_not(name: str, one: Verified, bases: Sequence[Base], others: Sequence[V
         if earlier is not None:
             return (
                 f"{about}, which follows the {earlier.statement.kind} at entry {earlier.index} that the training names for its "
-                f"base {base.name}: the base PRECEDES AN UNLEARNING that its maker has made since. The bundle expected is that of "
+                f"base {base.name}: the base PRECEDES AN UNLEARNING that its maker has made since. The bundle expected is of "
                 f"entry {earlier.index}"
             )
         if one.tensor_root == base.digest:

@@ -301,6 +301,13 @@ def verify_training(data: bytes, trust: Trust, *, now: datetime | None = None) -
     return issuer, training
 
 
+def verify_upstream(given: Bundled, *, now: datetime | None = None) -> Verified:
+    """Verify a base model's bundle by itself, as a case that names it does. Raises UpstreamError."""
+    return upstream.verified_by(
+        given, lambda one: _verify_upstream(one, now or datetime.now(UTC), (False, False, False))
+    )
+
+
 def _verify_upstream(given: Bundled, now: datetime, allowed: tuple[bool, bool, bool]) -> Verified:
     """A base model's bundle, by its own trust; ``allowed`` as for the case. Raises VerificationError."""
     links = _statements(Bundle.parse(given.data))

@@ -24,6 +24,8 @@ _COMMANDS = {
     "show": "certify.cli.inspect",
     "diff": "certify.cli.inspect",
     "digest": "certify.cli.inspect",
+    "deploy": "certify.cli.deploy",
+    "model": "certify.cli.model",
     "trace": "certify.cli.trace",
     "satisfied": "certify.cli.trace",
     "replay": "certify.cli.replay",
@@ -41,8 +43,8 @@ _COMMANDS = {
 }
 _SECTIONS = (
     ("Check what others say", ("verify", "report", "audit", "replay", "replay-log", "show", "diff", "digest")),
-    ("Keep a ledger", ("init", "train-commit", "request", "issue", "bundle", "export", "receipt", "shred")),
-    ("Look into a ledger's own past", ("trace", "satisfied")),
+    ("Keep a ledger", ("init", "train-commit", "request", "issue", "deploy", "bundle", "export", "receipt", "shred")),
+    ("Look into a ledger's own past", ("model", "trace", "satisfied")),
     ("Prove, with zero-knowledge proofs", ("fit", "prove", "circuit", "srs")),
     ("The log and its keys", ("log", "keygen", "key", "completion")),
     ("The log for outsiders", ("serve", "connect", "witness", "monitor", "search")),

@@ -44,7 +44,19 @@ _tied = click.option("--tied", type=Pair(), multiple=True, help="A tied tensor t
 @id_column_option
 @click.option("--weights", "-w", type=WEIGHTS, multiple=True, required=True, help="Safetensors files or folder.")
 @_tied
-@click.option("--base", type=Pair(), multiple=True, help="A model it started from, as name=SHA-256; repeatable.")
+@click.option(
+    "--base",
+    multiple=True,
+    metavar="[NAME=]BUNDLE|NAME=DIGEST",
+    help="A model it started from: its maker's bundle, or its tensor root; repeatable.",
+)
+@click.option("--licence", multiple=True, help="Its licence, as you understand it: one for each --base, in order.")
+@click.option(
+    "--base-trust",
+    type=FILE,
+    multiple=True,
+    help="Verify the bundles by these: one for each that is a bundle, in order.",
+)
 @run_options
 @json_option
 def train_commit(
@@ -53,26 +65,32 @@ def train_commit(
     id_column: str | None,
     weights: tuple[Path, ...],
     tied: Pairs,
-    base: Pairs,
+    base: tuple[str, ...],
+    licence: tuple[str, ...],
+    base_trust: tuple[Path, ...],
     how: How,
     as_json: bool,
 ) -> None:
     """Log a model and the data it was trained on.
 
-    Do so before anybody asks to be forgotten: a request counts only against a training that is in the log already.
+    Do so before anybody asks to be forgotten: a request counts only against a training that is in the log already. A model
+    that was made from another names that one: from its maker's bundle come its tensor root, its maker's statement and log, so
+    that a verifier can follow the chain ('certify verify --upstream').
 
     \b
-    Example:
+    Examples:
         certify train-commit --data patients.csv --weights model.safetensors --method adam --param epochs=40 --seed 7
+        certify train-commit --data patients.csv --weights tuned.safetensors --method lora
+            --base vision-7b=base.bundle --base-trust base-trust.toml --licence apache-2.0
     """
     from certify import certificate
     from certify.records import read_records
     from certify.workspace import Workspace
 
+    bases = _bases(base, licence, base_trust)
     records = read_records(data, id_column)
     with Workspace(ledger) as workspace:
         made = _made(weights, tied, "weights", how)
-        bases = [Base(name, str(digest)) for name, digest in base]
         with progress("committing to records", len(records), unit="records") as update:
             logged = certificate.log_training(workspace, made, records, bases, update)
     training = cast(Training, logged.statement.predicate)
@@ -93,6 +111,47 @@ def train_commit(
             ("weights", f"{training.model.tensors} tensors, root {training.model.tensor_root}"),
         ),
     )
+
+
+def _bases(named: tuple[str, ...], licences: tuple[str, ...], trusts: tuple[Path, ...]) -> list[Base]:
+    """What --base names, from bundles where it names bundles. Raises InputError, or UpstreamError for one that does not verify."""
+    from certify.bundle import MAX_BUNDLE_SIZE
+    from certify.statement import checked
+    from certify.upstream import base_of
+
+    if licences and len(licences) != len(named):
+        raise InputError(
+            f"expected a --licence for each of {len(named)} --base, in the same order, got {len(licences)}"
+        )
+    found: list[Base] = []
+    bundles: list[tuple[Path, bytes]] = []
+    for text, licence in zip(named, licences or [None] * len(named), strict=True):
+        name, equals, target = text.partition("=")
+        path = Path(target if equals else text)
+        if path.is_file():
+            data = read_file(path, MAX_BUNDLE_SIZE + 1)
+            bundles.append((path, data))
+            found.append(base_of(data, name if equals else path.stem, licence))
+        elif equals:
+            found.append(checked(Base(name, target, licence)))
+        else:
+            raise InputError(
+                f"expected --base as a bundle, name=bundle or name=SHA-256, got {text[:80]!r}: no such file"
+            )
+    if trusts:
+        _verify_bases(bundles, trusts)
+    return found
+
+
+def _verify_bases(bundles: "list[tuple[Path, bytes]]", trusts: tuple[Path, ...]) -> None:
+    from certify.trust import Trust
+    from certify.upstream import Bundled
+    from certify.verifier import verify_upstream
+
+    if len(trusts) != len(bundles):
+        raise InputError(f"expected a --base-trust for each of {len(bundles)} bundles of bases, got {len(trusts)}")
+    for (path, data), trust in zip(bundles, trusts, strict=True):
+        verify_upstream(Bundled(path.name, data, Trust.load(trust)))
 
 
 def _made(weights: tuple[Path, ...], tied: Pairs, what: str, how: How) -> "Made":
@@ -340,7 +399,8 @@ def bundle(
 ) -> None:
     """Write a case into one file for those who verify.
 
-    CERTIFICATE is an entry or digest, by default the last one. Where certify.toml has a line like
+    CERTIFICATE is an entry or digest, by default the last one; a training's gives a bundle for those who verify a model that
+    was made from its own (certify verify --upstream). Where certify.toml has a line like
     timestamping = "http://time.example/tsr", that authority stamps the checkpoint first (RFC 3161).
 
     \b

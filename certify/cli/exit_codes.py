@@ -34,6 +34,7 @@ _LEDGER_CODES: tuple[tuple[type[ledger.LedgerError], int], ...] = (  # subclasse
 FSCK_FOUND = 39
 STATEMENTS_FOUND = 58
 AUDITS_DUE = 59
+ROLLED_BACK = 64
 _CIRCUIT_CODES: tuple[tuple[type[circuits.CircuitError], int], ...] = (  # subclasses first
     (circuits.SrsError, 41),
     (circuits.CommitmentError, 42),

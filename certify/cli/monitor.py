@@ -30,10 +30,18 @@ _CODES = {
     "log": FSCK_FOUND,
     "statement": STATEMENTS_FOUND,
     "overdue": STATEMENTS_FOUND,
+    "rollback": STATEMENTS_FOUND,
     "unreachable": 52,
 }
 """What a finding ends the command with; the first kind that was found counts."""
-_WORDS = {"behind": "behind", "log": "wrong", "statement": "wrong", "overdue": "overdue", "unreachable": "unreachable"}
+_WORDS = {
+    "behind": "behind",
+    "log": "wrong",
+    "statement": "wrong",
+    "overdue": "overdue",
+    "rollback": "rollback",
+    "unreachable": "unreachable",
+}
 
 
 @click.command()
@@ -74,7 +82,8 @@ def monitor(
     """Follow the log at URL (or in a folder): check that it only ever grows, hash every entry again, verify every statement.
 
     Nothing that the log serves is believed but its signature. If it ever shows two histories, to you or to whom you
-    compare with, a file is written that proves it to anybody. Requests past their due date are reported, too.
+    compare with, a file is written that proves it to anybody. Requests past their due date are reported,
+    too, and deployments of models that precede an unlearning.
 
     \b
     Examples:
@@ -88,7 +97,7 @@ def monitor(
         33 rolled back, or it shows less than others have seen
         35 a checkpoint that the log did not sign         50 too few witnesses cosigned
         39 it serves what it did not sign                 52 it cannot be reached
-        58 statements that break the rules, or requests overdue
+        58 statements that break the rules, requests overdue, rollbacks
     """
     from certify.trust import Trust
 
@@ -192,7 +201,7 @@ class _Look:
             value["error"] = {"class": type(error).__name__, "message": str(error)}
             self._say(bad("error:"), str(error), err=True)
         else:
-            for finding in self._statements.overdue():
+            for finding in (*self._statements.overdue(), *self._statements.outdated()):
                 self._report(finding)
             summary = self._statements.summary()
             value |= _summary(summary)

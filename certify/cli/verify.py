@@ -14,14 +14,16 @@ from certify.audits import BAD, Audited
 from certify.bundle import MAX_BUNDLE_SIZE
 from certify.cli.options import FILE, WEIGHTS, Pair, Time, json_option, weight_files
 from certify.cli.output import bad, dim, emit, folded, forgeable, good, plain, progress, strong
+from certify.deployments import Deployed
 from certify.digest import Manifest, TensorSource
-from certify.errors import FailedAuditError, FailedReplayError, InputError, VerificationError
+from certify.errors import DeploymentError, FailedAuditError, FailedReplayError, InputError, VerificationError
 from certify.fields import Scalar
 from certify.inputs import read_file
 from certify.openings import Read
 from certify.receipt import MAX_RECEIPT_SIZE
 from certify.replays import Replayed
 from certify.trust import Trust
+from certify.upstream import Bundled, Upstream
 from certify.verifier import TITLES, Given, Report, Step
 
 Pairs = tuple[tuple[str, Scalar], ...]
@@ -42,6 +44,15 @@ _DEVELOPMENT = "whoever made it can forge proofs, so the proof in this case coun
     "--file", "-f", "files", type=FILE, multiple=True, help="Any file that the certificate may name; repeatable."
 )
 @click.option("--receipt", "-r", "receipts", type=FILE, multiple=True, help="A data subject's receipt; repeatable.")
+@click.option(
+    "--upstream", type=FILE, multiple=True, help="The bundle of a model that training started from; repeatable."
+)
+@click.option(
+    "--upstream-trust",
+    type=FILE,
+    multiple=True,
+    help="Whom to believe about it: one for each --upstream, in order.  [default: as --trust]",
+)
 @click.option("--at", type=Time(), help="Verify as of this time.  [default: now]")
 @click.option(
     "--allow-development-srs",
@@ -66,6 +77,8 @@ def verify(
     tied: Pairs,
     files: tuple[Path, ...],
     receipts: tuple[Path, ...],
+    upstream: tuple[Path, ...],
+    upstream_trust: tuple[Path, ...],
     at: datetime | None,
     allow_development_srs: bool,
     allow_failed_audit: bool,
@@ -75,13 +88,15 @@ def verify(
     """Verify a case. Needs no network, no weights and no data; says what is shown and what is not.
 
     With --weights also that the model in use is the one that was certified; where there is a zero-knowledge proof, that
-    its weights are the very numbers that the proof is about.
+    its weights are the very numbers that the proof is about. With --upstream also that the models which training started
+    from, and theirs, are what their own makers certified or logged, each by a trust file of its own.
 
     \b
     Examples:
         certify verify case.bundle --trust trust.toml
         certify verify case.bundle --trust trust.toml --weights deployed/
         certify verify case.bundle --trust trust.toml --receipt mine.json --json
+        certify verify case.bundle --trust trust.toml --upstream base.bundle --upstream-trust base-trust.toml
 
     \b
     Exit codes:
@@ -90,12 +105,13 @@ def verify(
         11 bundle malformed 16 statements differ  23 key expired or revoked
         12 wrong signature  17 zk proof refused   27 circuit accepted by nobody trusted
         13 not included     18 audit refused      28 development reference string
-                                                  61 replay refused or failed
+        62 a base model is not as named           61 replay refused or failed
+                                                  63 deployment refused
     """
     from certify import verifier
 
     beliefs = Trust.load(trust)
-    given = given_of(files, receipts)
+    given = replace(given_of(files, receipts), upstream=bundled(upstream, upstream_trust, beliefs))
     try:
         with weights_of(weights, tied) as (manifest, read):
             report = verifier.verify(
@@ -128,6 +144,19 @@ def given_of(files: tuple[Path, ...], receipts: tuple[Path, ...]) -> Given:
             with progress(f"hashing {file.name}", file.stat().st_size) as update:
                 digests.append((file.name, sha256_file(file, update).hex()))
     return Given(files=digests, receipts=tuple(read_file(file, MAX_RECEIPT_SIZE) for file in receipts))
+
+
+def bundled(bundles: Sequence[Path], trusts: Sequence[Path], beliefs: Trust) -> tuple[Bundled, ...]:
+    """The bundles of base models, each with its trust file, or all with the case's own. Raises InputError."""
+    if trusts and len(trusts) != len(bundles):
+        raise InputError(
+            f"expected a --upstream-trust for each of {len(bundles)} --upstream, in the same order, got {len(trusts)}"
+        )
+    believed = [Trust.load(path) for path in trusts] or [beliefs] * len(bundles)
+    return tuple(
+        Bundled(path.name, read_file(path, MAX_BUNDLE_SIZE + 1), trust)
+        for path, trust in zip(bundles, believed, strict=True)
+    )
 
 
 @contextmanager
@@ -172,6 +201,7 @@ def _show(report: Report) -> None:
     click.echo()
     grade = strong(report.grade) if report.grade == "attested" else click.style(report.grade, fg="green", bold=True)
     failed = any(audit.verdict in BAD for audit in report.audits) or any(replay.failed for replay in report.replays)
+    failed |= report.rolled_back
     mark = strong("AUTHENTIC") if failed else good("VERIFIED")
     first, *others = folded(f"grade: {report.grade}: {report.meaning}.", 10, first=f"{mark}  ")
     click.echo("\n".join([first.replace(report.grade, grade, 1), *others]))
@@ -179,11 +209,15 @@ def _show(report: Report) -> None:
         _show_audit(audit)
     for replay in report.replays:
         _show_replay(replay)
+    for deployed in report.deployments:
+        _show_deployed(deployed)
     if report.development_srs:
         click.echo("\n".join(forgeable(_DEVELOPMENT)))
     who = f"{report.certificate} by {plain(report.issuer)}, method {plain(report.method)}"
     click.echo("\n".join(folded(who, 12, first="certificate ")))
     click.echo(f"model       {report.tensor_root}")
+    for base in report.upstream:
+        _show_upstream(base)
     click.echo()
     click.echo("What this does not show:")
     for limit in report.limits:
@@ -211,6 +245,20 @@ def _show_replay(replay: Replayed) -> None:
     click.echo("\n".join(folded(plain(str(replay)), 15, first=f"{label}  ", style=style)))
 
 
+def _show_deployed(deployed: Deployed) -> None:
+    """A rollback so that nobody overlooks it."""
+    marks = {"current": good("deployed"), "behind": strong("deployed"), "rollback": bad("ROLLBACK")}
+    told = str(deployed).removeprefix("ROLLBACK: ")
+    style = bad if deployed.state == "rollback" else str
+    click.echo("\n".join(folded(plain(told), 12, first=f"{marks[deployed.state]}    ", style=style)))
+
+
+def _show_upstream(base: Upstream) -> None:
+    label = strong("base") if base.issuer is None else good("base")
+    indent = 12 + 2 * (base.depth - 1)
+    click.echo("\n".join(folded(plain(str(base)), indent, first=label + " " * (indent - 4))))
+
+
 def _show_steps(steps: tuple[Step, ...]) -> None:
     for step in steps:
         mark = good(f"{step.number:>2} ok") if step.established else dim(f"{step.number:>2} --")
@@ -229,6 +277,8 @@ def _show_failure(error: VerificationError) -> None:
         advice = "What was given is not what this case is about."
     elif isinstance(error, FailedAuditError):
         advice = "The bundle is authentic; the model is not shown to have forgotten."
+    elif isinstance(error, DeploymentError):
+        advice = "The certificate may be authentic; what the operator says of the model that serves contradicts it."
     elif isinstance(error, FailedReplayError):
         advice = "The bundle is authentic; the weights are not shown to follow from the recipe."
     click.echo(f"{bad('REFUSED')} at step {error.step}. {advice}")
