@@ -30,7 +30,7 @@ def canonical(value: Any, *, what: str, error: type[Exception]) -> bytes:
         raise error(f"{what} cannot be written as canonical JSON: {reason}") from None
 
 
-_UNSURE = re.compile(rb"[:,\[]-?[0-9]+(?:[.eE]|[0-9]{15})|[\xf0-\xff]")
+_UNSURE = re.compile(rb"(?:^|[:,\[])-?[0-9]+(?:[.eE]|[0-9]{15})|[\xf0-\xff]")
 """Where msgspec and RFC 8785 may differ: fractions, large integers, characters past U+FFFF."""
 
 

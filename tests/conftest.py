@@ -23,6 +23,11 @@ settings.register_profile("tests", deadline=None)  # machines are busy at times
 settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: item.path.name != "test_examples.py")
+
+
 @pytest.fixture(scope="session")
 def vectors() -> Callable[[str], Any]:
     """``vectors("merkle_inclusion")`` loads that JSON file of test vectors made by others."""
