@@ -2,8 +2,8 @@
 
 All 569 patients of scikit-learn's data (Wisconsin), and one of them a second time with a little noise, as copies in other
 databases have it. The classifier is the optimum of a convex objective, so that a zero-knowledge proof can show what it learnt
-from. Run it with ``make demo``, or ``python examples/breast_cancer_exclusion.py FOLDER [squared-hinge | logistic | ridge] [quick]``:
-quick takes 120 of the patients. Everything it makes stays in FOLDER.
+from. Run it with ``make demo``, or ``python examples/breast_cancer_exclusion.py FOLDER [LOSS [quick]]``: a loss of
+squared-hinge (the default), logistic or ridge; quick takes 120 of the patients. Everything it makes stays in FOLDER.
 """
 
 import os
