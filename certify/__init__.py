@@ -15,10 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from certify.hooks.decorator import certified
     from certify.hooks.torch import training, unlearning
     from certify.provable import Objective, fit, forget
     from certify.request import file_request
     from certify.steps import Gate, unlearn
+    from certify.upstream import base_of
     from certify.verifier import verify
     from certify.workspace import Workspace
 
@@ -26,6 +28,8 @@ _HOME = {
     "Gate": "certify.steps",
     "Objective": "certify.provable",
     "Workspace": "certify.workspace",
+    "base_of": "certify.upstream",
+    "certified": "certify.hooks.decorator",
     "file_request": "certify.request",
     "fit": "certify.provable",
     "forget": "certify.provable",
@@ -38,6 +42,8 @@ __all__ = [
     "Gate",
     "Objective",
     "Workspace",
+    "base_of",
+    "certified",
     "file_request",
     "fit",
     "forget",

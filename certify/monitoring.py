@@ -441,7 +441,7 @@ class Statements:
     # -- what the log holds ------------------------------------------------------------------------------------------
 
     def overdue(self) -> Iterator[Finding]:
-        """Requests by trusted issuers that no certificate answers, and that are due."""
+        """Requests by trusted issuers that are due, and that no certificate answers or no deployment followed."""
         query = (
             "select \"index\", due from statement where kind = 'request' and issuer is not null and due < ? "
             "and digest not in (select request from answer) order by due limit ?"
@@ -449,8 +449,9 @@ class Statements:
         for index, due in self._db.execute(query, (int(self._clock().timestamp()), MAX_MENTIONS)).fetchall():
             when = format_time(datetime.fromtimestamp(due, UTC))
             yield Finding("overdue", f"the request was due on {when}, and no certificate in the log answers it", index)
+        yield from self._outdated()
 
-    def outdated(self) -> Iterator[Finding]:
+    def _outdated(self) -> Iterator[Finding]:
         """Names that were last given a model which precedes an unlearning for a request that is due."""
         query = 'select max("index"), issuer, name, model from deployment group by issuer, name order by 1 limit ?'
         for index, issuer, name, model in self._db.execute(query, (MAX_MENTIONS,)).fetchall():

@@ -14,11 +14,13 @@ The case's own grade stays what it is. What is not followed is said, and so is t
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from certify import chain as chains
-from certify.bundle import Bundle
+from certify.bundle import MAX_BUNDLE_SIZE, Bundle
 from certify.chain import Chain, Link
 from certify.errors import StatementError, UpstreamError, VerificationError
+from certify.inputs import read_file
 from certify.keyring import CLOCK_SKEW
 from certify.statement import Base, Model, Statement, Training, Unlearning, checked
 from certify.times import format_time, parse_time
@@ -27,6 +29,8 @@ from certify.trust import Trust
 UNVERIFIED = "not verified"
 MAX_DEPTH = 32
 """Models, one made from the other, that are followed at most."""
+MAX_MODELS = 1024
+"""Base models that are told at most, each as often as it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Verified:
     chain: tuple[Link, ...]
     """The training and the certificates that led to the model, the last one being its own."""
     beside: tuple[str, ...] = ()
+    start: Link | None = None
+    """The earlier training that the training went on from, if it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +94,14 @@ class Found:
     limits: tuple[str, ...]
 
 
-def base_of(data: bytes, name: str, licence: str | None = None) -> Base:
-    """How a training names the model that a bundle is about. Nothing of the bundle is verified by this.
+def base_of(bundle: bytes | str | Path, name: str, licence: str | None = None) -> Base:
+    """How a training names the model that a bundle (its bytes, or a file) is about; nothing of it is verified by this. ::
+
+        with certify.training(model, ledger="ledger", data=data, base=[base_of("base.bundle", "vision-7b", "apache-2.0")]):
 
     Raises VerificationError for what is no bundle, StatementError for a name that no statement can hold.
     """
+    data = bundle if isinstance(bundle, bytes) else read_file(Path(bundle), MAX_BUNDLE_SIZE + 1)
     links = _links(Bundle.parse(data))
     last = _lineage(links)[-1]
     model, log = model_of(last), last.statement.predicate.log
@@ -146,8 +155,7 @@ def follow(
     verified = [(one, verified_by(one, verify)) for one in given]
     walk = _Walk(verified)
     own = (chain.training, *chain.unlearnings)
-    starts = own[:1] if chain.start is None else (own[0], chain.start)
-    walk.down(starts, [own])
+    walk.down(_trainings(chain.training, chain.start), [own])
     walk.refuse_unused()
     lines = [f"{'base of the model' if one.depth == 1 else 'base of a base'}: {one}" for one in walk.found]
     return Found(tuple(walk.found), tuple(lines), tuple(_limits(walk.found, grade, grades)))
@@ -163,6 +171,11 @@ def verified_by(given: Bundled, verify: Callable[[Bundled], Verified]) -> Verifi
         raise UpstreamError(
             f"the bundle {given.name} of a base model does not verify under its trust file, at step {error.step}: {error}"
         ) from error
+
+
+def _trainings(training: Link, start: Link | None) -> tuple[Link, ...]:
+    """Those whose bases a model has: its own, and the earlier one that this went on from."""
+    return (training,) if start is None else (training, start)
 
 
 class _Walk:
@@ -189,6 +202,8 @@ class _Walk:
             raise UpstreamError(
                 f"CIRCULAR: the base model {base.name} is one that was made from it, {base.digest[:16]}, as trainings say"
             )
+        if len(self.found) == MAX_MODELS:
+            raise UpstreamError(f"expected at most {MAX_MODELS} base models in all, got more")
         found = self._find(base)
         named = Upstream(base.name, len(above), base.digest, base.licence, base.statement, base.log)
         if found is None:
@@ -201,6 +216,7 @@ class _Walk:
                 f"CIRCULAR: the base model {base.name} is a model of the very chain that starts from it"
             )
         _check(base, training, self._verified[place][0].name, one)
+        _refuse_return(base, one, above)
         self._used.add(place)
         self.found.append(
             Upstream(
@@ -217,7 +233,7 @@ class _Walk:
                 one.beside,
             )
         )
-        self.down(one.chain[:1], [*above, one.chain])
+        self.down(_trainings(one.chain[0], one.start), [*above, one.chain])
 
     def _find(self, base: Base) -> tuple[int, Verified] | None:
         """By the statement that the training names; by the weights where it names none."""
@@ -250,6 +266,18 @@ def _check(base: Base, training: Training, name: str, one: Verified) -> None:
         )
 
 
+def _refuse_return(base: Base, one: Verified, above: Sequence[tuple[Link, ...]]) -> None:
+    """No model made from the base is one that the base's maker had left behind: that would give back what it had forgotten."""
+    left = {model_of(link).tensor_root: link for link in one.chain[:-1]}
+    left.pop(one.tensor_root, None)
+    for link in (link for chain in above for link in chain):
+        if (old := left.get(model_of(link).tensor_root)) is not None:
+            raise UpstreamError(
+                f"the model of entry {link.index} has the very weights of entry {old.index} of {one.log}, from BEFORE AN "
+                f"UNLEARNING of the base model {base.name} that it is said to be made from"
+            )
+
+
 def _why_not(name: str, one: Verified, bases: Sequence[Base], others: Sequence[Verified]) -> str:
     about = f"{name} is about the {one.kind} {one.statement[:16]} of the model {one.tensor_root[:16]}"
     if any(other.statement == one.statement for other in others):
@@ -257,8 +285,9 @@ def _why_not(name: str, one: Verified, bases: Sequence[Base], others: Sequence[V
     for base in bases:
         earlier = next((link for link in one.chain[:-1] if link.digest == base.statement), None)
         if earlier is not None:
+            kind = _kind(earlier)
             return (
-                f"{about}, which follows the {earlier.statement.kind} at entry {earlier.index} that the training names for its "
+                f"{about}, which follows the {kind} at entry {earlier.index} that the training names for its "
                 f"base {base.name}: the base PRECEDES AN UNLEARNING that its maker has made since. The bundle expected is of "
                 f"entry {earlier.index}"
             )
@@ -270,6 +299,10 @@ def _why_not(name: str, one: Verified, bases: Sequence[Base], others: Sequence[V
         for base in bases
     )
     return f"{about}, expected {expected or 'none: every base model that is named was given, or there is none'}"
+
+
+def _kind(link: Link) -> str:
+    return "training" if isinstance(link.statement.predicate, Training) else "certificate"
 
 
 def _limits(found: Sequence[Upstream], grade: str, grades: Sequence[str]) -> Iterable[str]:

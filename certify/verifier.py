@@ -322,17 +322,17 @@ def _verify_upstream(given: Bundled, now: datetime, allowed: tuple[bool, bool, b
             allow_failed_replay=replay,
         )
         chain = chains.build(links)
-        models, issuer, grade = (chain.training, *chain.unlearnings), report.issuer, report.grade
+        models, issuer, grade, start = (chain.training, *chain.unlearnings), report.issuer, report.grade, chain.start
         beside = tuple(str(one) for one in (*report.audits, *report.replays, *report.deployments))
     else:
         issuer, training = verify_training(given.data, given.trust, now=now)
-        models, grade, beside = (training,), "attested", ()
+        models, grade, beside, start = (training,), "attested", (), None
     last = models[-1]
     said = last.statement.predicate
     assert isinstance(said, Training | Unlearning)
     kind = "training" if isinstance(said, Training) else "certificate"
     root, finished = upstream.model_of(last).tensor_root, parse_time(said.run.finished)
-    return Verified(last.digest, kind, last.index, issuer, grade, root, said.log, finished, models, beside)
+    return Verified(last.digest, kind, last.index, issuer, grade, root, said.log, finished, models, beside, start)
 
 
 def _statements(bundle: Bundle) -> list[Link]:

@@ -114,7 +114,10 @@ def train_commit(
 
 
 def _bases(named: tuple[str, ...], licences: tuple[str, ...], trusts: tuple[Path, ...]) -> list[Base]:
-    """What --base names, from bundles where it names bundles. Raises InputError, or UpstreamError for one that does not verify."""
+    """What --base names, from bundles where it names bundles.
+
+    Raises InputError, or UpstreamError for a bundle that does not verify.
+    """
     from certify.bundle import MAX_BUNDLE_SIZE
     from certify.statement import checked
     from certify.upstream import base_of
@@ -417,10 +420,11 @@ def bundle(
         made = case.collect(workspace, logged, leaves=not no_leaves, stamps=not no_timestamp)
         write(output, made)
     size = output.stat().st_size
+    what = "training" if isinstance(logged.statement.predicate, Training) else "certificate"
     value = {
         "bundle": str(output),
         "bytes": size,
-        "certificate": logged.digest,
+        what: logged.digest,
         "entries": [e.index for e in made.entries],
         "timestamps": len(made.timestamps),
     }
@@ -428,9 +432,11 @@ def bundle(
         as_json,
         value,
         good(f"wrote {output}, {size:,} bytes"),
-        *fields(("certificate", f"entry {logged.index}, {logged.digest}"), ("statements", len(made.entries))),
+        *fields((what, f"entry {logged.index}, {logged.digest}"), ("statements", len(made.entries))),
         *(fields(("time stamps", len(made.timestamps))) if made.timestamps else ()),
-        f"next: certify verify {output} --trust {ledger / 'trust.toml'}",
+        f"next: certify verify {output} --trust {ledger / 'trust.toml'}"
+        if what == "certificate"
+        else "next, by whoever made a model from it: certify train-commit --base",
     )
 
 

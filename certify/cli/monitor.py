@@ -201,7 +201,7 @@ class _Look:
             value["error"] = {"class": type(error).__name__, "message": str(error)}
             self._say(bad("error:"), str(error), err=True)
         else:
-            for finding in (*self._statements.overdue(), *self._statements.outdated()):
+            for finding in self._statements.overdue():
                 self._report(finding)
             summary = self._statements.summary()
             value |= _summary(summary)

@@ -10,7 +10,7 @@ from certify.audits import BAD
 from certify.bundle import MAX_BUNDLE_SIZE, Bundle
 from certify.cli.options import FILE, OUTPUT, WEIGHTS, Pair, Time, json_option
 from certify.cli.output import bad, emit, good, plain, strong
-from certify.cli.verify import Pairs, given_of, weights_of
+from certify.cli.verify import Pairs, bundled, given_of, weights_of
 from certify.errors import InputError, VerificationError
 from certify.inputs import read_file, write_file
 from certify.statement import Audit, AuditPlan, Statement
@@ -29,6 +29,8 @@ from certify.verifier import Report
 @click.option("--tied", type=Pair(), multiple=True, help="A tied tensor that the weights files left out, as name=kept.")
 @click.option("--file", "-f", "files", type=FILE, multiple=True, help="A file that the certificate may name.")
 @click.option("--receipt", "-r", "receipts", type=FILE, multiple=True, help="A data subject's receipt.")
+@click.option("--upstream", type=FILE, multiple=True, help="The bundle of a model that training started from.")
+@click.option("--upstream-trust", type=FILE, multiple=True, help="Whom to believe about it.  [default: as --trust]")
 @click.option("--scores", type=FILE, multiple=True, help="An auditor's scores.json, for ROC curves and histograms.")
 @click.option("--before", type=FILE, help="The bundle of the certificate before: what changed since its audits.")
 @click.option("--at", type=Time(), help="Verify as of this time.  [default: now]")
@@ -44,6 +46,8 @@ def report(
     tied: Pairs,
     files: tuple[Path, ...],
     receipts: tuple[Path, ...],
+    upstream: tuple[Path, ...],
+    upstream_trust: tuple[Path, ...],
     scores: tuple[Path, ...],
     before: Path | None,
     at: datetime | None,
@@ -73,15 +77,25 @@ def report(
     from certify.report import Source, html, refused
 
     target = output or bundle.with_suffix(".html")
-    others = (*weights, *files, *receipts, *scores, *([before] if before is not None else []))
+    others = (
+        *weights,
+        *files,
+        *receipts,
+        *upstream,
+        *upstream_trust,
+        *scores,
+        *([before] if before is not None else []),
+    )
     if target.exists() and any(target.samefile(file) for file in (bundle, trust, *others)):
         raise InputError(
             f"expected a new file to write the page to, got {target}, which is read: choose another with -o"
         )
     believed, data = read_file(trust, MAX_TRUST_SIZE + 1), read_file(bundle, MAX_BUNDLE_SIZE + 1)
     beliefs = Trust.parse(believed)
-    given, moment = given_of(files, receipts), (at or now()).replace(microsecond=0)
+    given = replace(given_of(files, receipts), upstream=bundled(upstream, upstream_trust, beliefs))
+    moment = (at or now()).replace(microsecond=0)
     named = [("--weights", weights), ("--file", files), ("--receipt", receipts)]
+    named += [("--upstream", upstream), ("--upstream-trust", upstream_trust)]
     options = [text for option, paths in named for path in paths for text in (option, path.name)]
     options += [text for name, kept in tied for text in ("--tied", f"{name}={kept}")]
     options += ["--allow-development-srs"] * allow_development_srs + ["--allow-failed-audit"] * allow_failed_audit
@@ -111,6 +125,8 @@ def report(
     value = {"verified": True, "report": str(target), "grade": verified.grade, "at": format_time(source.at)}
     failed = any(audit.verdict in BAD for audit in verified.audits)
     mark = f"{strong('AUTHENTIC')}, {bad('FAILED AUDIT')}" if failed else good("VERIFIED")
+    if verified.rolled_back and not failed:
+        mark = f"{strong('AUTHENTIC')}, {bad('ROLLBACK')}"
     emit(as_json, value, f"{mark}  {plain(verified.grade)}; report in {plain(str(target))}")
 
 

@@ -105,8 +105,8 @@ def verify(
         11 bundle malformed 16 statements differ  23 key expired or revoked
         12 wrong signature  17 zk proof refused   27 circuit accepted by nobody trusted
         13 not included     18 audit refused      28 development reference string
-        62 a base model is not as named           61 replay refused or failed
-                                                  63 deployment refused
+        61 replay refused or failed               63 deployment refused
+        62 a base model is not what is named
     """
     from certify import verifier
 

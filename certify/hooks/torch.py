@@ -98,7 +98,7 @@ def training(
     Python file that does it again, which the statement then names by its SHA-256.
     """
     records = records_of(data)
-    run = _new_run(ledger, model, method, parameters, seeds, recipe)
+    run = new_run(ledger, model, method, parameters, seeds, recipe)
     with _attempt(run, "training") as started:
         yield run
         assert run.detail is None or isinstance(run.detail, TrainingDetail)
@@ -126,10 +126,14 @@ def unlearning(
     Raises WorkspaceError before the block runs if the model is not one that the ledger logged, or if nothing that was
     requested is in its training set.
     """
-    run = _new_run(ledger, model, method, parameters, seeds, recipe)
-    named = [request] if isinstance(request, Logged | str | int) else list(request)
-    requests = [item if isinstance(item, Logged) else run.workspace.find(str(item)) for item in named]
-    pre = digest_state_dict(model)
+    run = new_run(ledger, model, method, parameters, seeds, recipe)
+    with unlearning_from(digest_state_dict(model), run, requests_of(run.workspace, request)):
+        yield run
+
+
+@contextmanager
+def unlearning_from(pre: Manifest, run: HookRun, requests: Sequence[Logged]) -> Iterator[HookRun]:
+    """The same, from a model that need not be in memory any more: a run that was resumed (:mod:`certify.hooks.run`)."""
     forgotten_by(run.workspace, parent_of(run.workspace, pre), requests)
     with _attempt(run, "unlearning") as started:
         yield run
@@ -139,7 +143,13 @@ def unlearning(
         )
 
 
-def _new_run(
+def requests_of(workspace: Workspace, request: Logged | str | int | Sequence[Logged | str | int]) -> list[Logged]:
+    """Requests as they stand in the log. Raises WorkspaceError for what is not there."""
+    named = [request] if isinstance(request, Logged | str | int) else list(request)
+    return [item if isinstance(item, Logged) else workspace.find(str(item)) for item in named]
+
+
+def new_run(
     ledger: Ledger,
     model: Model,
     method: str,
@@ -147,6 +157,7 @@ def _new_run(
     seeds: Sequence[int] | None,
     recipe: str | Path | None,
 ) -> HookRun:
+    """A run that has not begun. Raises WorkspaceError or StatementError for what could not be stated at its end."""
     workspace = ledger if isinstance(ledger, Workspace) else Workspace(ledger)
     chosen = list(seeds) if seeds is not None else [torch.initial_seed()]
     named = sha256(read_file(Path(recipe), MAX_RECIPE)).hexdigest() if recipe is not None else None
@@ -181,7 +192,7 @@ def _attempt(run: HookRun, kind: str) -> Iterator[datetime]:
 
 def _made(run: HookRun, started: datetime) -> Made:
     manifest = digest_state_dict(run.model)
-    _check_files(run.files, manifest)
+    _check_files(run.files, manifest, run.model)
     return Made(
         manifest=manifest,
         method=_method(run),
@@ -192,11 +203,30 @@ def _made(run: HookRun, started: datetime) -> Made:
     )
 
 
-def _check_files(files: Sequence[Path], manifest: Manifest) -> None:
+def _check_files(files: Sequence[Path], manifest: Manifest, model: Model) -> None:
     """Weights files have to hold the very model that the statement is about."""
     weights: list[Any] = [path for path in files if Path(path).suffix == ".safetensors"]
-    if weights and digest_weights(weights).root() != manifest.root():
+    if weights and not holds(weights, manifest, model):
         raise DigestError(
             f"the files {', '.join(str(path) for path in weights)} do not hold the model in memory: "
             f"save it at the end of the block, or leave them out"
         )
+
+
+def holds(weights: Sequence[Path], manifest: Manifest, model: Model) -> bool:
+    """Whether safetensors files hold the model of ``manifest``. Names that a writer dropped count if ``model`` ties them."""
+    found = digest_weights(weights)
+    if dropped := _tied(model, {tensor.name for tensor in found.tensors}):
+        found = digest_weights(weights, tied=dropped)
+    return found.root() == manifest.root()
+
+
+def _tied(model: Model, stored: set[str]) -> dict[str, str]:
+    """Names that a file dropped because another name in it has the same tensor: dropped name to stored name."""
+    tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model
+    at = {_place(tensors[name]): name for name in sorted(stored & set(tensors))}
+    return {name: at[_place(tensor)] for name, tensor in tensors.items() if name not in stored and _place(tensor) in at}
+
+
+def _place(tensor: torch.Tensor) -> tuple[object, ...]:
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()

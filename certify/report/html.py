@@ -19,6 +19,7 @@ from certify.chain import Chain, Link
 from certify.errors import VerificationError
 from certify.report import words
 from certify.report.audited import Pictures, audits
+from certify.report.deployed import bases, deployments
 from certify.report.markup import Markup, join, section, table, tag
 from certify.report.replayed import replays
 from certify.report.style import CSS
@@ -53,6 +54,7 @@ def html(report: Report, bundle: Bundle, source: Source, pictures: Pictures | No
     grade = tag("p", "Grade: ", tag("strong", report.grade), f", which means: {report.meaning}.")
     beside = [tag("p", "Audited: ", tag("strong", str(audit)), ".") for audit in report.audits]
     beside += [tag("p", "Replayed: ", tag("strong", str(replay)), ".") for replay in report.replays]
+    beside += [tag("p", "Deployed: ", tag("strong", str(one)), ".") for one in report.deployments]
     return _page(
         source,
         words.headline(report, chain),
@@ -62,6 +64,8 @@ def html(report: Report, bundle: Bundle, source: Source, pictures: Pictures | No
             section("What happened, and when", *_timeline(words.timeline(report, chain, changes), report.issuer)),
             audits(report.audits, links, pictures or {}),
             replays(report.replays),
+            deployments(report.deployments, report.issuer),
+            bases(report.upstream),
             section("What was checked", _steps(report.steps)),
             _measured(chain, report.issuer),
             section("Digests", _digests(report, chain, links, source)),

@@ -11,7 +11,7 @@ from certify.audit.verdict import FAIL, INCONCLUSIVE, OVER_FORGOTTEN, PASS, Esti
 from certify.audit_probes import canaries_found
 from certify.audits import BAD, UNFINISHED
 from certify.chain import Chain, Link
-from certify.errors import FailedAuditError, FailedReplayError, VerificationError
+from certify.errors import DeploymentError, FailedAuditError, FailedReplayError, VerificationError
 from certify.statement import KeyChange, Request, Training, Unlearning
 from certify.times import parse_time
 from certify.verifier import TITLES, Report
@@ -74,8 +74,14 @@ def headline(report: Report, chain: Chain) -> Headline:
         f"{replay.replayer} ran the recipe again and got other weights: {replay.differing} tensors differ."
         for replay in again
     ]
-    if failed or again:
-        return Headline("FAILED AUDIT" if failed else "FAILED REPLAY", "bad", tuple(sentences))
+    back = [one for one in report.deployments if one.state == "rollback"]
+    sentences += [
+        f"The model that serves as {one.name} is an earlier one: what this certificate says was forgotten may serve there again."
+        for one in back
+    ]
+    if failed or again or back:
+        word = "FAILED AUDIT" if failed else "FAILED REPLAY" if again else "ROLLBACK"
+        return Headline(word, "bad", tuple(sentences))
     return Headline("VERIFIED", "warn" if report.development_srs else "good", tuple(sentences))
 
 
@@ -87,6 +93,11 @@ def refusal(error: VerificationError) -> Headline:
         word, advice = (
             "FAILED REPLAY",
             "The case is authentic, and the weights are not shown to follow from the recipe.",
+        )
+    elif isinstance(error, DeploymentError):
+        word, advice = (
+            "REFUSED",
+            "The certificate may be authentic; what the operator says of the model that serves contradicts it.",
         )
     elif error.step == 9:
         word, advice = "REFUSED", "What was given is not what this case is about."
@@ -138,6 +149,10 @@ def timeline(report: Report, chain: Chain, changes: Sequence[Link]) -> list[Even
     events += [
         Event(replay.finished, replay.index, f"{replay.replayer} ran the recipe again: {replay.outcome}")
         for replay in report.replays
+    ]
+    events += [
+        Event(one.since, one.index, f"The model of entry {one.model_entry} began to serve as {one.name}")
+        for one in report.deployments
     ]
     return sorted(events, key=lambda event: (parse_time(event.time), event.index is None, event.index or 0))
 

@@ -219,7 +219,7 @@ def test_diff_and_digest_agree(certify: Certify, folder: Path) -> None:
             "patients.csv",
         ),
         (("digest", "patients.csv"), 4, "patients.csv"),
-        (("bundle", "0"), 9, "expected a certificate"),
+        (("bundle", "1"), 9, "expected a certificate"),
     ],
 )
 def test_bad_input_gets_a_clear_error_and_its_own_code(
