@@ -13,7 +13,7 @@ left in ``waiting`` is appended by the next: it was asked for, though never ackn
 and answers, so that only holders of the log's key can ask and answer.
 
 Measured on two busy cores, eight processes, as parts of the same rows inserted plainly: one commit each under the lock 0.2, a
-queue with LISTEN and NOTIFY 0.25, this 0.3; eight threads, whose appends :mod:`ledger.combining` brings together first, 0.6.
+queue with LISTEN and NOTIFY 0.25, this 0.3; eight threads, whose appends :mod:`ledger.combining` brings together first, 0.5.
 """
 
 import random

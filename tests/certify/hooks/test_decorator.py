@@ -144,3 +144,19 @@ def test_an_attempt_is_noted_as_failed_when_python_exits(workspace: Workspace) -
 def test_a_missing_library_is_named_with_its_extra() -> None:
     with pytest.raises(MissingExtra, match=r"no_such_library: pip install 'unlearning-ledger\[lightning\]'"):
         needed("no_such_library.pytorch", "lightning")
+
+
+def test_a_resumed_training_counts_the_steps_of_the_run_before(workspace: Workspace) -> None:
+    model = network()
+    first = Attempt(TrainingJob(ledger=workspace, data=PEOPLE))
+    first.begin(model)
+    steps(model, 3)
+    first.saved(model)
+    first.fail(RuntimeError("killed"))
+    second = Attempt(TrainingJob(ledger=workspace, data=PEOPLE))
+    second.begin(model)
+    steps(model, 2)
+    second.ended(model, told=2)
+    assert second.certificate is not None
+    said = second.certificate.statement.predicate
+    assert said.recipe.parameters == {"optimizer steps": 5, "resumed": 1}
