@@ -22,6 +22,14 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_digest.py
 	$(BIN)/python benchmarks/bench_log.py
 	$(BIN)/python benchmarks/bench_verify.py
+	$(BIN)/python benchmarks/bench_large.py
+	$(BIN)/python benchmarks/bench_http.py
+	$(BIN)/python benchmarks/bench_monitor.py
+	$(BIN)/python benchmarks/bench_witness.py
+	$(BIN)/python benchmarks/bench_audit.py speed memory
+	$(BIN)/python benchmarks/bench_methods.py --quick
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then $(BIN)/python benchmarks/bench_postgres.py --threads && \
+	  $(BIN)/python benchmarks/bench_postgres.py; else echo 'install PostgreSQL for its benchmark'; fi
 	@if [ -n "$$LEDGER_SRS" ]; then $(BIN)/python benchmarks/bench_prove.py && $(BIN)/python benchmarks/bench_recipe.py && \
 	  $(BIN)/python benchmarks/bench_growth.py 100x10 569x30; else \
 	  echo 'set LEDGER_SRS to a folder with kzg11.srs and kzg1.srs for the benchmarks of proofs'; fi
