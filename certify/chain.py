@@ -204,6 +204,7 @@ def check(chain: Chain, bundle: Bundle) -> Established:
     requests = {link.digest: link.statement.predicate for link in chain.requests}
     manifests_used = {training.model.tensor_root}
     leaves_used: set[str] = set()
+    positions_used: set[str] = set()
     _check_manifest(bundle, training.model)
     model, retained, gone = training.model, training.dataset, set[int]()
     changes: Changes | None = None
@@ -245,12 +246,13 @@ def check(chain: Chain, bundle: Bundle) -> Established:
                 checked = False
             else:
                 leaves_used.add(training.dataset.root)
+                positions_used.add(link.digest)
                 _check_sets(link.index, training.dataset, certificate, leaves, positions, gone)
                 gone |= set(positions)
         else:
             checked = False
         model = certificate.post
-    _refuse_others(bundle, manifests_used, leaves_used, {link.digest for link in chain.unlearnings})
+    _refuse_others(bundle, manifests_used, leaves_used, positions_used)
     assert changes is not None  # a chain has a certificate
     return Established(changes, checked, tuple(unchanged))
 
@@ -262,6 +264,9 @@ def check_training(training: Link, bundle: Bundle, seen: Seen | None) -> None:
     assert isinstance(said, Training)
     _check_manifest(bundle, said.model)
     _refuse_others(bundle, {said.model.tensor_root}, set(), set())
+    for folder in ("circuits", "points", "proofs", "srs"):
+        if getattr(bundle, folder):
+            raise ChainError(f"the bundle of a training has {folder}, which belong to no statement in it")
     if seen is not None and parse_time(said.run.finished) > seen.time + CLOCK_SKEW:
         raise OrderError(f"the training finished at {said.run.finished}, after {seen.how} at {format_time(seen.time)}")
 
@@ -324,12 +329,12 @@ def _check_sets(
             raise ChainError(f"entry {index}: the {what} records lead to root {found.root}, {stated.root} is stated")
 
 
-def _refuse_others(bundle: Bundle, manifests: set[str], leaves: set[str], unlearnings: set[str]) -> None:
+def _refuse_others(bundle: Bundle, manifests: set[str], leaves: set[str], positions: set[str]) -> None:
     """Nothing rides along unchecked."""
     members: tuple[tuple[str, Mapping[str, object], set[str]], ...] = (
         ("tensors", bundle.manifests, manifests),
         ("datasets", bundle.leaves, leaves),
-        ("removed", bundle.removed, unlearnings if leaves else set()),
+        ("removed", bundle.removed, positions),
     )
     for folder, parts, used in members:
         for name in parts:

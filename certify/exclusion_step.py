@@ -200,14 +200,16 @@ def affected(case: Case) -> list[int]:
     batch, gone = _batch(case.training), set[int]()
     for link in case.chain.unlearnings:
         certificate = link.statement.predicate
+        assert isinstance(certificate, Unlearning)
+        if certificate.removed is None and link is not case.chain.case:
+            continue
         positions = case.bundle.removed.get(link.digest)
         if positions is None:
             raise ProofRefusedError("expected a bundle with the records' places, which say what batches they were in")
         here = {position // batch for position in positions}
         if link is case.chain.case:
             return sorted(here - gone)
-        assert isinstance(certificate, Unlearning)
-        if certificate.method.parameters.get("step") == "subtraction":
+        if certificate.method.name == NAME and certificate.method.parameters.get("step") == "subtraction":
             gone |= here
     return []
 

@@ -44,17 +44,24 @@ def epsilon(delta: float, *, noise: float, rate: float, steps: int, group: int =
 
 @lru_cache(maxsize=4096)
 def divergence(order: int, noise: float, rate: float) -> float:
-    """ρ(α) of one step."""
+    """ρ(α) of one step: ln(1 + Σ_{j≥2} …(e^{(j²−j)/2σ²} − 1)) / (α − 1). The binomials add up to 1, so that nothing is lost to
+    cancellation where the sum is small."""
     if rate == 1:
         return order / (2 * noise**2)
     log_q, log_rest = math.log(rate), math.log1p(-rate)
     terms = [
         math.lgamma(order + 1) - math.lgamma(j + 1) - math.lgamma(order - j + 1)
-        + (order - j) * log_rest + j * log_q + (j * j - j) / (2 * noise**2)
-        for j in range(order + 1)
+        + (order - j) * log_rest + j * log_q + _log_expm1((j * j - j) / (2 * noise**2))
+        for j in range(2, order + 1)
     ]  # fmt: skip
     top = max(terms)
-    return max(top + math.log(math.fsum(math.exp(term - top) for term in terms)), 0.0) / (order - 1)
+    more = top + math.log(math.fsum(math.exp(term - top) for term in terms))
+    return (more + math.log1p(math.exp(-more)) if more > 0 else math.log1p(math.exp(more))) / (order - 1)
+
+
+def _log_expm1(x: float) -> float:
+    """ln(e^x − 1), for x > 0."""
+    return x + math.log1p(-math.exp(-x)) if x > 1 else math.log(math.expm1(x))
 
 
 def best_test(epsilon: float, delta: float, wrong: float = 0.01) -> float:

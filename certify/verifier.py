@@ -298,6 +298,7 @@ def verify_training(data: bytes, trust: Trust, *, now: datetime | None = None) -
     seen = earliest(by_witnesses(witnessed), stamped)
     _check_revoked(signers, seen)
     chains.check_training(training, bundle, seen)
+    methods.check_training(training, bundle.manifests, bundle.details)
     return issuer, training
 
 
@@ -545,7 +546,11 @@ def _match_receipt(data: bytes, chain: Chain, bundle: Bundle, exclusion: Exclusi
         f"the record in the receipt was in the training data (entry {chain.training.index}) "
         f"and is one that the request at entry {link.index} asked to forget"
     ]
-    removed = [bundle.removed.get(certificate.digest) for certificate in chain.until_answered(link)]
+    removed = [
+        bundle.removed.get(certificate.digest)
+        for certificate in chain.until_answered(link)
+        if isinstance(said := certificate.statement.predicate, Unlearning) and said.removed is not None
+    ]
     if any(positions is not None and receipt.training.index in positions for positions in removed):
         lines.append("it is among the records that the certificate says were left out")
     elif None not in removed:

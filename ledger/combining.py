@@ -48,8 +48,12 @@ class Combining(Generic[J, R]):
             if self._busy:
                 self._queue.append(mine)
             first, self._busy = not self._busy, True
-        if not first:
-            mine.over.wait()
+        try:
+            if not first:
+                mine.over.wait()
+        except BaseException:  # we are interrupted, and do not want it any more
+            self._leave(mine)
+            raise
         if mine.result is None and mine.error is None:
             self._lead(mine)
         if mine.error is not None:
@@ -75,16 +79,31 @@ class Combining(Generic[J, R]):
             with self._lock:
                 undone = [one for one in taken[1:] if one.result is None and one.error is None]  # we are interrupted
                 self._queue[:0] = undone
-                self._busy = bool(self._queue)
-                if self._queue:
-                    self._queue.pop(0).over.set()
+                self._appoint()
                 for one in taken[1:]:
                     if one not in undone:
                         one.over.set()
 
+    def _appoint(self) -> None:
+        """It is the turn of the next in the queue, if there is one. Call it with the lock."""
+        self._busy = bool(self._queue)
+        if self._queue:
+            self._queue.pop(0).over.set()
+
+    def _leave(self, mine: _Waiting[J, R]) -> None:
+        """Give up: what was begun may be done all the same. If it was our turn meanwhile, it is the next one's."""
+        with self._lock:
+            if mine in self._queue:
+                self._queue.remove(mine)
+            elif mine.over.is_set() and mine.result is None and mine.error is None:
+                self._appoint()
+
 
 def _own(error: Exception) -> Exception:
     """The same error for another thread, which adds a traceback of its own."""
-    other = copy.copy(error)
+    try:
+        other = copy.copy(error)
+    except Exception:  # made in a way that copying does not know
+        return error
     other.__cause__ = error
     return other

@@ -7,7 +7,9 @@ To add a method: a module here with its detail (and, if it needs one, its traini
 ``python -m certify.schema``.
 """
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,7 @@ from certify.methods.unsir import Unsir
 from certify.wire import canonical
 
 if TYPE_CHECKING:
-    from certify.chain import Chain
+    from certify.chain import Chain, Link
     from certify.digest import Manifest
     from certify.statement import Training, Unlearning
 
@@ -91,6 +93,10 @@ NAMES = frozenset(str(detail.__struct_config__.tag) for detail in _DETAILS if de
 """Methods that have a detail of their own."""
 
 
+MAX_ATTACHED = 128 << 20
+"""Bytes that all details of a case may refer to, counted each time: what is attached is read by Python, number by number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the details of a case established, and what they do not show."""
@@ -115,29 +121,13 @@ def check_named(training_or_certificate: "Training | Unlearning") -> None:
 
 def check(chain: "Chain", manifests: "Mapping[str, Manifest]", attached: Mapping[str, bytes]) -> Found:
     """Step 6, for details: each agrees with the case, and everything attached belongs to one. Raises ChainError."""
-    established: list[str] = []
-    limits: list[str] = []
-    used: set[str] = set()
-
-    def of(index: int, detail: Detail | TrainingDetail) -> dict[str, bytes]:
-        missing = [digest for digest in detail.attachments if digest not in attached]
-        if missing:
-            raise ChainError(f"entry {index} refers to {missing[0]}, which is not in the bundle")
-        used.update(detail.attachments)
-        return {digest: attached[digest] for digest in detail.attachments}
-
     from certify.statement import Request, Training, Unlearning
 
+    limits: list[str] = []
+    given = _Given(attached)
+    established = _check_training(chain.training, manifests, given)
     training = chain.training.statement.predicate
     assert isinstance(training, Training)
-    if training.detail is not None:
-        trained = Trained(
-            chain.training.index,
-            training,
-            manifests[training.model.tensor_root],
-            of(chain.training.index, training.detail),
-        )
-        established += training.detail.check(trained)
     requests = {link.digest: link.statement.predicate for link in chain.requests}
     earlier: list[Unlearning] = []
     for link in chain.unlearnings:
@@ -163,17 +153,72 @@ def check(chain: "Chain", manifests: "Mapping[str, Manifest]", attached: Mapping
                 answered,
                 manifests[certificate.pre.tensor_root],
                 manifests[certificate.post.tensor_root],
-                of(link.index, detail),
+                given.to(link.index, detail),
             )
-            established += [f"entry {link.index}: {line}" for line in detail.check(case)]
+            with _as_chain_error(link.index):
+                established += [f"entry {link.index}: {line}" for line in detail.check(case)]
             if link is chain.case:
                 established.append(f"{detail.type} shows {detail.SHOWS}")
                 limits.append(f"{detail.type} does not show {detail.DOES_NOT_SHOW}.")
         earlier.append(certificate)
-    others = sorted(set(attached) - used)
-    if others:
-        raise ChainError(f"the bundle has details/{others[0][:16]}…, which belongs to no statement in it")
+    given.refuse_others()
     return Found(tuple(established), tuple(limits))
+
+
+def check_training(training: "Link", manifests: "Mapping[str, Manifest]", attached: Mapping[str, bytes]) -> list[str]:
+    """The same for the bundle of a training that no certificate follows. Raises ChainError."""
+    given = _Given(attached)
+    established = _check_training(training, manifests, given)
+    given.refuse_others()
+    return established
+
+
+def _check_training(link: "Link", manifests: "Mapping[str, Manifest]", given: "_Given") -> list[str]:
+    from certify.statement import Training
+
+    training = link.statement.predicate
+    assert isinstance(training, Training)
+    if training.detail is None:
+        return []
+    attached = given.to(link.index, training.detail)
+    with _as_chain_error(link.index):
+        return training.detail.check(Trained(link.index, training, manifests[training.model.tensor_root], attached))
+
+
+class _Given:
+    """What is attached, handed out to the details that name it."""
+
+    def __init__(self, attached: Mapping[str, bytes]) -> None:
+        self._attached = attached
+        self._used: set[str] = set()
+        self._bytes = 0
+
+    def to(self, index: int, detail: Detail | TrainingDetail) -> dict[str, bytes]:
+        """Raises ChainError for what is missing, or too much."""
+        missing = [digest for digest in detail.attachments if digest not in self._attached]
+        if missing:
+            raise ChainError(f"entry {index} refers to {missing[0]}, which is not in the bundle")
+        self._used.update(detail.attachments)
+        self._bytes += sum(len(self._attached[digest]) for digest in detail.attachments)
+        if self._bytes > MAX_ATTACHED:
+            raise ChainError(
+                f"entry {index} takes what details refer to beyond {MAX_ATTACHED:,} bytes, counted each time: reveal less"
+            )
+        return {digest: self._attached[digest] for digest in detail.attachments}
+
+    def refuse_others(self) -> None:
+        others = sorted(set(self._attached) - self._used)
+        if others:
+            raise ChainError(f"the bundle has details/{others[0][:16]}…, which belongs to no statement in it")
+
+
+@contextmanager
+def _as_chain_error(index: int) -> Iterator[None]:
+    """What a detail's own arithmetic cannot cope with is a reason to refuse it."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, ValueError, struct.error) as error:
+        raise ChainError(f"entry {index} has a detail that cannot be worked out: {error!r}"[:500]) from error
 
 
 def attachments_of(predicates: "Sequence[Training | Unlearning]") -> set[str]:

@@ -14,7 +14,9 @@ MAX_LAYERS = 256
 UNIT = 1e-6
 """How far from 1 a direction's norm may be."""
 ROUNDING = {"F32": 2e-6, "F64": 1e-12}
-"""How far a number may be from the projection, as a share of the largest number in its row."""
+"""How far a number may be from the projection, as a share of what it is the difference of."""
+_LEAST = {"F32": 2e-45, "F64": 1e-323}
+"""Below this, numbers have no digits left to be right in."""
 
 
 class Ablated(Record, frozen=True):
@@ -80,14 +82,14 @@ class Ablation(Detail, frozen=True, tag="ablation/v1"):
             revealed.values(weight, before, index=case.index),
             revealed.values(stated, after, index=case.index),
         )
-        off = 0.0
+        share, least = ROUNDING[weight.dtype], _LEAST[weight.dtype]
         for row, found in zip(was, now, strict=True):
-            along = fsum(a * b for a, b in zip(row, v, strict=True))
-            size = max((abs(a) for a in row), default=0.0) or 1.0
-            off = max([off, *(abs(a - along * b - c) / size for a, b, c in zip(row, v, found, strict=True))])
-        if not off <= ROUNDING[weight.dtype]:
-            raise ChainError(
-                f"entry {case.index}: {weight.name} is not what it was with the direction projected out, but off by up to "
-                f"{off:.3g} of a row's largest number"
-            )
+            parts = [a * b for a, b in zip(row, v, strict=True)]
+            along, sizes = fsum(parts), fsum(map(abs, parts))
+            for a, b, c in zip(row, v, found, strict=True):
+                if not abs(a - along * b - c) <= share * (abs(a) + sizes * abs(b)) + least:
+                    raise ChainError(
+                        f"entry {case.index}: {weight.name} is not what it was with the direction projected out: expected "
+                        f"{a - along * b:.9g} in the place of {a:.9g}, got {c:.9g}"
+                    )
         return f"{said}, and {weight.name} is what it was with that projected out, to {ROUNDING[weight.dtype]:g}"

@@ -86,6 +86,10 @@ class Pruning(Detail, frozen=True, tag="pruning/v1"):
             data = case.attached[digest]
             revealed.same(tensor, data, index=case.index, when="before")
             rows = revealed.rows(tensor, data)
+            if len(rows) != len(mask):
+                raise ChainError(
+                    f"{what} {tensor.name} has {len(rows)} rows, expected one for each of {channels} channels"
+                )
             pruned = b"".join(row if kept else bytes(len(row)) for row, kept in zip(rows, mask, strict=True))
             revealed.same(after[tensor.name], pruned, index=case.index, when="after")
         return [f"{line}, and became zero; the others are the same to the bit"]

@@ -3,6 +3,7 @@
 A tensor's bytes are row-major and little-endian, as the tensor root has them; ``F32`` and ``F64`` can be computed with.
 """
 
+import math
 import struct
 
 from certify.digest import TensorDigest, TensorSource, hash_tensors
@@ -20,7 +21,9 @@ def same(stated: TensorDigest, data: bytes, *, index: int, when: str) -> None:
 
 
 def rows(stated: TensorDigest, data: bytes) -> list[bytes]:
-    """The bytes of each index of the first dimension."""
+    """The bytes of each index of the first dimension. Raises ChainError where there is none."""
+    if not stated.shape:
+        raise ChainError(f"{stated.name} is a single number, expected a tensor with rows")
     count = stated.shape[0]
     size = len(data) // count if count else 0
     return [data[row * size : (row + 1) * size] for row in range(count)]
@@ -31,4 +34,7 @@ def values(stated: TensorDigest, data: bytes, *, index: int) -> list[tuple[float
     form = {"F32": "f", "F64": "d"}.get(stated.dtype)
     if form is None:
         raise ChainError(f"entry {index} reveals {stated.name} in {stated.dtype}, expected F32 or F64")
-    return [struct.unpack(f"<{len(row) // struct.calcsize(form)}{form}", row) for row in rows(stated, data)]
+    found = [struct.unpack(f"<{len(row) // struct.calcsize(form)}{form}", row) for row in rows(stated, data)]
+    if not all(math.isfinite(number) for row in found for number in row):
+        raise ChainError(f"entry {index} reveals {stated.name} with numbers that are none or infinite")
+    return found

@@ -94,12 +94,12 @@ class Sisa(Detail, frozen=True, tag="sisa/v1"):
     after: Digest | None = None
 
     SHOWS = (
-        "that the shards which held a removed record, by the map that was committed to before the request, are those that were "
-        "retrained, and that no tensor of any other shard changed"
+        "that tensors changed in each of the shards that it names and in no other, and, where the request is about records, that "
+        "these are the shards which held the removed ones, by the map that was committed to before the request"
     )
     DOES_NOT_SHOW = (
-        "that the retrained shards learnt from retained records only, or that training followed the map and no other shard ever "
-        "saw a removed record"
+        "that the shards which changed learnt anew, and from retained records only, or that training followed the map and no "
+        "other shard ever saw a removed record"
     )
 
     @property
@@ -123,11 +123,16 @@ class Sisa(Detail, frozen=True, tag="sisa/v1"):
         for name in changes.changed:
             if training.shard_of(name) not in numbers:
                 raise ChainError(f"entry {case.index} changed {name}, which is of none of the shards {numbers}")
+        untouched = set(numbers) - {training.shard_of(name) for name in changes.changed}
+        if untouched:
+            raise ChainError(
+                f"entry {case.index} says that shard {min(untouched)} was retrained, and no tensor of it changed"
+            )
         same = training.shards - len(numbers)
         return [
             *self._check_places(case, training),
-            f"{len(numbers)} of {training.shards} shards were retrained, "
-            f"all tensors of the {same} others are the same to the bit",
+            f"{len(numbers)} of {training.shards} shards changed, all tensors of the {same} others are the same to the bit",
+            "by the operator's word, those that changed were retrained",
             *self._check_checkpoints(case, training),
         ]
 

@@ -127,7 +127,7 @@ LIES: list[tuple[str, UpdateStep, str, Lie, str]] = [
     ("direction_too_long", ABLATION, "concept", attaches(0, "direction", struct.pack("<7d", 1, *[0] * 6)), "56 bytes"),
     ("no_unit_vector", ABLATION, "concept", attaches(0, "direction", struct.pack("<6d", *[0.5] * 6)), "norm 1.22"),
     ("ablates_elsewhere", ABLATION, "concept", moves("2.bias"), "changed 2.bias, which is not among the tensors"),
-    ("another_direction", SHOWN_ABLATION, "concept", attaches(0, "direction", struct.pack("<6d", 1, *[0] * 5)), "off by up"),
+    ("another_direction", SHOWN_ABLATION, "concept", attaches(0, "direction", struct.pack("<6d", 1, *[0] * 5)), "out: expected"),
     ("reveals_no_model", SHOWN_ABLATION, "concept", attaches(0, "before", None), "not 2.weight as the model before has it"),
     ("hides_what_came_out", SHOWN_ABLATION, "concept", hides_after, "before or after only, expected both"),
 ]  # fmt: skip

@@ -117,3 +117,17 @@ def test_what_is_no_mechanism_has_no_bound(wrong: dict[str, float]) -> None:
     for delta in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="expected δ in"):
             epsilon(delta, noise=1.0, rate=0.1, steps=10)
+
+
+def test_nothing_is_lost_where_one_step_leaks_next_to_nothing() -> None:
+    """Against 80 digits: ρ near 0, times many steps."""
+    mpmath = pytest.importorskip("mpmath", reason="pip install mpmath to compute with more digits")
+    with mpmath.workdps(80):
+        for order in (2, 16, 256):
+            q, sigma = mpmath.mpf("0.001"), mpmath.mpf(10**6)
+            total = mpmath.fsum(
+                mpmath.binomial(order, j) * (1 - q) ** (order - j) * q**j * mpmath.exp((j * j - j) / (2 * sigma**2))
+                for j in range(order + 1)
+            )
+            exact = float(mpmath.log(total) / (order - 1))
+            assert divergence(order, 1e6, 1e-3) == pytest.approx(exact, rel=1e-9)

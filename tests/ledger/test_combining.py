@@ -1,5 +1,6 @@
 """Threads that share one piece of work: each gets its own result or error, and nobody is forgotten."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -118,3 +119,37 @@ def test_append_that_fails_for_several_threads_writes_nothing(
                 thread.join(60)
         assert len(outcome) == 8 and all(isinstance(one, StorageError) for one in outcome)
         assert log.size() == 0 and log.append(b"0").index == 0 and list(fsck.check(log)) == []
+
+
+def test_others_are_served_when_one_that_waits_is_interrupted() -> None:
+    began, finish = threading.Event(), threading.Event()
+
+    def work(jobs: Sequence[str]) -> Sequence[str]:
+        if jobs[0] == "slow":
+            began.set()
+            assert finish.wait(30)
+        return jobs
+
+    combining: Combining[str, str] = Combining(work, fits=lambda jobs: len(jobs) <= 1)
+    slow = threading.Thread(target=combining.do, args=("slow",))
+    slow.start()
+    assert began.wait(30)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            combining.do("mine")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    finish.set()
+    slow.join(30)
+    done: list[str] = []
+    later = threading.Thread(target=lambda: done.append(combining.do("later")), daemon=True)
+    later.start()
+    later.join(30)
+    assert done == ["later"]

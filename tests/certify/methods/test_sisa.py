@@ -28,7 +28,7 @@ def test_places_and_checkpoints_are_shown(workspace: Workspace, tmp_path: Path) 
     gone = [PLAN[1][1][0], PLAN[1][1][1], PLAN[3][0][2]]
     text = said(forgotten(workspace, sisa, training, gone, asked(workspace, gone)), tmp_path)
     assert "the 3 removed records were in shard 1 (slice 1 on), shard 3 (slice 0 on)" in text
-    assert "2 of 4 shards were retrained, all tensors of the 2 others are the same to the bit" in text
+    assert "2 of 4 shards changed, all tensors of the 2 others are the same to the bit" in text
     assert f"it committed to a checkpoint before each of its {SHARDS * SLICES} slices" in text
     assert "by the operator's word, they went on from checkpoints" in text
 
