@@ -75,13 +75,7 @@ def run(folder: Path, script: str, *arguments: str, module: bool = True, **varia
 @pytest.mark.skipif(not find_spec("lightning"), reason="lightning is not installed")
 @pytest.mark.skipif(not find_spec("transformers"), reason="transformers is not installed")
 def test_scripts_that_know_nothing_of_it_train_and_forget(workspace: Workspace, folder: Path) -> None:
-    """Lightning finds the callback by the entry point of pyproject.toml, here in a distribution of its own."""
-    made = folder / "certify_entry-1.dist-info"
-    made.mkdir()
-    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: certify-entry\nVersion: 1\n")
-    (made / "entry_points.txt").write_text(
-        "[lightning.pytorch.callbacks_factory]\ncertify = certify.hooks.activate:lightning_callbacks\n"
-    )
+    """Lightning finds the callback by the package's entry point."""
     code, said = run(folder, LIGHTNING, module=False, CERTIFY_DATA="patients.csv", CERTIFY_PART="model")
     assert code == 0, said
     assert [logged.statement.kind for logged in workspace.statements()] == ["training"]
