@@ -123,6 +123,7 @@ class Sisa(Detail, frozen=True, tag="sisa/v1"):
         for name in changes.changed:
             if training.shard_of(name) not in numbers:
                 raise ChainError(f"entry {case.index} changed {name}, which is of none of the shards {numbers}")
+        places = self._check_places(case, training)
         untouched = set(numbers) - {training.shard_of(name) for name in changes.changed}
         if untouched:
             raise ChainError(
@@ -130,7 +131,7 @@ class Sisa(Detail, frozen=True, tag="sisa/v1"):
             )
         same = training.shards - len(numbers)
         return [
-            *self._check_places(case, training),
+            *places,
             f"{len(numbers)} of {training.shards} shards changed, all tensors of the {same} others are the same to the bit",
             "by the operator's word, those that changed were retrained",
             *self._check_checkpoints(case, training),
