@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from certify import outside
 from certify.audit_moves import moves
-from certify.envelope import Envelope, sign
-from certify.errors import StatementError, UntrustedKeyError, VerificationError, WorkspaceError
-from certify.keyring import CLOCK_SKEW, claimed_time
+from certify.envelope import sign
+from certify.errors import StatementError, VerificationError, WorkspaceError
 from certify.keys import PublicKey, StatementSigner
 from certify.statement import TENSOR_ROOT, Audit, AuditPlan, Request, Statement, Training, Tree, Unlearning, subject
 from certify.times import now, parse_time
@@ -122,25 +122,11 @@ def log_envelope(workspace: Workspace, data: bytes, known: Sequence[PublicKey] =
     an auditor in the ledger's trust file, has to hold: a wrong one would make verifiers refuse every bundle that has it. Raises
     StatementError, WorkspaceError or EnvelopeSignatureError.
     """
-    envelope = Envelope.parse(data)
-    statement = Statement.parse(envelope.payload)
-    said = statement.predicate
-    if not isinstance(said, AuditPlan | Audit):
-        raise StatementError(f"a {statement.kind} statement came, expected an audit or the plan of one")
-    if said.log != workspace.origin:
-        raise StatementError(f"the statement is made for log {said.log!r}, this one is {workspace.origin!r}")
-    if claimed_time(statement) > now() + CLOCK_SKEW:
-        raise StatementError("the statement is dated in the future")
+    said, envelope = outside.read(workspace, data, (AuditPlan, Audit), "an audit or the plan of one")
     find(workspace, said.certificate)
     trust = Trust.load(workspace.path / "trust.toml")
-    issuers = [issuer.key for issuer in trust.issuers]
-    if any(signature.keyid in {key.keyid for key in issuers} for signature in envelope.signatures):
-        raise StatementError("an issuer signed this: nobody audits their own forgetting, and verifiers would refuse it")
-    try:
-        signers = envelope.verify([*known, *(auditor.key for auditor in trust.auditors)])
-    except UntrustedKeyError:
-        return workspace.append(envelope), None
-    return workspace.append(envelope), signers[0]
+    keys = [*known, *(auditor.key for auditor in trust.auditors)]
+    return outside.append(workspace, envelope, keys, trust, own="nobody audits their own forgetting")
 
 
 # -- what is due ---------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def fit_sgd(
             f"expected full batches of {sgd.batch} records, {len(rows)} came: leave out {len(rows) % sgd.batch}"
         )
     batches = [rows[at : at + sgd.batch] for at in range(0, len(rows), sgd.batch)]
-    problem = _problem(sgd, encoding, len(rows[0]))
+    problem = network_of(sgd, encoding, len(rows[0]))
     if problem.steps > len(batches):
         raise DatasetError(
             f"expected as many batches as there are steps in a proof, {problem.steps}, got {len(batches)}"
@@ -282,7 +282,7 @@ def score(problem: ChainProblem, state: Mapping[str, torch.Tensor], rows: Sequen
     return float(right.double().mean())
 
 
-def _problem(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
+def network_of(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
     if sgd.hidden and sgd.loss == "logistic":
         raise DatasetError(f"expected no hidden units for a logistic loss, got {sgd.hidden}")
     network: Network = "relu" if sgd.hidden else "logistic" if sgd.loss == "logistic" else "linear"
@@ -303,10 +303,10 @@ def _problem(sgd: Sgd, encoding: Encoding, columns: int) -> ChainProblem:
         record_proofs=sgd.passes,
         table_scale=table.finest(sgd.logrows) if network == "logistic" else 0,
     )
-    return replace(problem, rate=_rate(problem, sgd.learning_rate))
+    return replace(problem, rate=rate_of(problem, sgd.learning_rate))
 
 
-def _rate(problem: ChainProblem, learning_rate: float) -> int:
+def rate_of(problem: ChainProblem, learning_rate: float) -> int:
     """The integer that makes nearly this learning rate, with as many bits as a circuit's constant may have."""
     exact = learning_rate / problem.learning_rate
     if not 1 <= round(exact) < 1 << 60:

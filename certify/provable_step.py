@@ -33,9 +33,7 @@ from certify.proof_task import (
     silent,
     training_of,
 )
-from certify.provable_sgd import Sgd, released, score
-from certify.provable_sgd import _problem as network_of
-from certify.provable_sgd import _rate as rate_of
+from certify.provable_sgd import Sgd, network_of, rate_of, released, score
 from certify.records import records_of
 from certify.state_dict import digest_state_dict
 from certify.statement import Base, Method, Parameters, Training, Unlearning

@@ -21,16 +21,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from certify import chain as chains
-from certify import dataset
+from certify import dataset, outside
 from certify.audit_salts import Salts
 from certify.bundle import Bundle
 from certify.certificate import new_run_id
 from certify.chain import Chain, Link
 from certify.digest import Manifest, diff
 from certify.envelope import Envelope, sign
-from certify.errors import InputError, MismatchError, StatementError, UntrustedKeyError, WorkspaceError
+from certify.errors import InputError, MismatchError, WorkspaceError
 from certify.inputs import MAX_RECIPE, read_file
-from certify.keyring import CLOCK_SKEW, claimed_time
 from certify.keys import PublicKey, StatementSigner
 from certify.records import Records
 from certify.replay_job import Job, Result, not_pinned
@@ -48,7 +47,7 @@ from certify.statement import (
     Unlearning,
     subject,
 )
-from certify.times import format_time, now
+from certify.times import format_time
 from certify.trust import Trust
 from certify.workspace import Logged, Workspace
 from ledger.merkle import leaf_hash
@@ -229,26 +228,12 @@ def log_envelope(workspace: Workspace, data: bytes, known: Sequence[PublicKey] =
     It has to be made for this log, about a certificate in it, and not dated in the future. A signature by one of ``known``, or by
     a replayer in the ledger's trust file, has to hold. Raises StatementError, WorkspaceError or EnvelopeSignatureError.
     """
-    envelope = Envelope.parse(data)
-    statement = Statement.parse(envelope.payload)
-    said = statement.predicate
-    if not isinstance(said, Replay):
-        raise StatementError(f"a {statement.kind} statement came, expected a replay")
-    if said.log != workspace.origin:
-        raise StatementError(f"the statement is made for log {said.log!r}, this one is {workspace.origin!r}")
-    if claimed_time(statement) > now() + CLOCK_SKEW:
-        raise StatementError("the statement is dated in the future")
+    said, envelope = outside.read(workspace, data, (Replay,), "a replay")
     if not any(
         logged.digest == said.certificate and isinstance(logged.statement.predicate, Unlearning)
         for logged in workspace.statements()
     ):
         raise WorkspaceError(f"the log has no certificate {said.certificate}, which this is a replay of")
     trust = Trust.load(workspace.path / "trust.toml")
-    issuers = {issuer.key.keyid for issuer in trust.issuers}
-    if any(signature.keyid in issuers for signature in envelope.signatures):
-        raise StatementError("an issuer signed this: a replay is by somebody else, and verifiers would refuse it")
-    try:
-        signers = envelope.verify([*known, *(replayer.key for replayer in trust.replayers)])
-    except UntrustedKeyError:
-        return workspace.append(envelope), None
-    return workspace.append(envelope), signers[0]
+    keys = [*known, *(replayer.key for replayer in trust.replayers)]
+    return outside.append(workspace, envelope, keys, trust, own="a replay is by somebody else")

@@ -21,6 +21,7 @@ from certify.cli.audit_output import (
     show_reasons,
     show_statement,
 )
+from certify.cli.key_files import log_each, public_keys, signing_key
 from certify.cli.options import FILE, OUTPUT, WEIGHTS, Time, json_option, ledger_option, needs_zk
 from certify.cli.output import bad, dim, emit, fields, good, plain, progress, strong, table
 from certify.errors import InputError, WorkspaceError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from certify.keys import PublicKey, SigningKey
     from certify.workspace import Workspace
 
-MAX_PEM = 1 << 16
 DELTA = 1e-5
 HELD_OUT, SCORES, FIGURES, PROBES = "held-out.salts", "scores.json", "figures.json", "probes.json"
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -165,7 +165,7 @@ def plan(
     from certify.workspace import Workspace
     from ledger.keyfile import write_private
 
-    signer, public = _load_key(key), _public_keys(earlier)
+    signer, public = signing_key(key), public_keys(earlier)
     if claimed_delta is not None and claimed_epsilon is None:
         raise InputError("expected --claim-epsilon beside --claim-delta")
     loaded = audit_subject.load(adapter)
@@ -289,8 +289,8 @@ def run(
     from certify.audit_salts import MAX_SALTS, Salts
     from certify.workspace import Workspace
 
-    signer = _load_key(key)
-    public = _public_keys(earlier)
+    signer = signing_key(key)
+    public = public_keys(earlier)
     loaded = audit_subject.load(adapter)
     if device is not None:
         loaded = audit_subject.on_device(loaded, device)
@@ -367,21 +367,15 @@ def log(ledger: Path, files: tuple[Path, ...], auditors: tuple[Path, ...], as_js
         certify audit log audit.dsse.json --auditor auditor.pem.pub
     """
     from certify.auditing import log_envelope
-    from certify.envelope import MAX_ENVELOPE_SIZE
-    from certify.workspace import Workspace
 
-    known = _public_keys(auditors)
-    value: list[dict[str, Any]] = []
-    with Workspace(ledger) as workspace:
-        for file in files:
-            logged, signer = log_envelope(workspace, read_file(file, MAX_ENVELOPE_SIZE + 1), known)
-            keyid = signer.keyid if signer is not None else None
-            value.append({"entry": logged.index, "digest": logged.digest, "checkedSigner": keyid})
-            if not as_json:
-                signed = keyid or f"{bad('not checked')}: give the auditor's public key with --auditor"
-                emit(False, None, good(f"logged as entry {logged.index}"), *fields(("signed by", signed)))
-    if as_json:
-        emit(True, value)
+    known = public_keys(auditors)
+    log_each(
+        ledger,
+        files,
+        lambda workspace, data: log_envelope(workspace, data, known),
+        "auditor's public key with --auditor",
+        as_json,
+    )
 
 
 @audit.command()
@@ -562,20 +556,6 @@ def _list(ledger: Path, trust: Path | None, at: datetime | None, as_json: bool, 
         ]
         table(["entry", "certificate", "auditor", "last verdict", "stale from", ""], rows)
     return sum(bool(item["due"]) for item in value)
-
-
-def _load_key(path: Path) -> "SigningKey":
-    from certify import passwords
-    from certify.keys import SigningKey
-    from ledger.keyfile import is_encrypted
-
-    return SigningKey.load(path, passwords.obtain(f"password of {path}") if is_encrypted(path) else None)
-
-
-def _public_keys(paths: Sequence[Path]) -> "list[PublicKey]":
-    from certify.keys import PublicKey
-
-    return [PublicKey.from_pem(read_file(path, MAX_PEM).decode(errors="replace")) for path in paths]
 
 
 def _own_keys(workspace: "Workspace", signer: "SigningKey", public: "Sequence[PublicKey]") -> "list[PublicKey]":

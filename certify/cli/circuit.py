@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from certify.cli.key_files import public_keys, signing_key
 from certify.cli.options import FILE, OUTPUT, json_option, ledger_option, needs_zk
 from certify.cli.output import bad, dim, emit, fields, folded, forgeable, good, plain, stages, strong
 from certify.errors import InputError
@@ -14,7 +15,6 @@ from certify.zk import CircuitDescription
 
 _STAGES = {"build": "exporting and compiling the circuit", "setup": "making its keys"}
 _DEVELOPMENT = "proofs by this circuit can be forged, whatever its keys stand for"
-MAX_PEM = 1 << 16
 MAX_ONNX = 64 << 20
 
 
@@ -160,15 +160,11 @@ class _Signer:
     """Signs what was rebuilt; the key is opened before that takes minutes."""
 
     def __init__(self, bundle: Path, key: Path, output: Path, count: int) -> None:
-        from certify import passwords
         from certify.bundle import MAX_BUNDLE_SIZE, Bundle
         from certify.circuit_record import origin_of
-        from certify.keys import SigningKey
-        from ledger.keyfile import is_encrypted
 
         self.origin = origin_of(Bundle.parse(read_file(bundle, MAX_BUNDLE_SIZE + 1)))
-        password = passwords.obtain(f"password of {key}") if is_encrypted(key) else None
-        self.key = SigningKey.load(key, password)
+        self.key = signing_key(key)
         suffix = "".join(output.suffixes)
         stem = output.name.removesuffix(suffix)
         names = [output] + [output.with_name(f"{stem}-{number}{suffix}") for number in range(2, count + 1)]
@@ -235,10 +231,9 @@ def log(ledger: Path, files: tuple[Path, ...], auditors: tuple[Path, ...], as_js
     """
     from certify.circuit_record import log_statement
     from certify.envelope import MAX_ENVELOPE_SIZE
-    from certify.keys import PublicKey
     from certify.workspace import Workspace
 
-    known = [PublicKey.from_pem(read_file(path, MAX_PEM).decode(errors="replace")) for path in auditors]
+    known = public_keys(auditors)
     value: list[dict[str, Any]] = []
     with Workspace(ledger) as workspace:
         for file in files:

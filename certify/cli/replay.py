@@ -3,22 +3,20 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from certify.cli.key_files import log_each, public_keys, signing_key
 from certify.cli.options import FILE, OUTPUT, LedgerFolder, id_column_option, json_option, ledger_option, needs_zk
 from certify.cli.output import bad, dim, emit, fields, folded, good, plain, strong
 from certify.errors import InputError, ReplayError
 from certify.inputs import read_file, write_file
 
 if TYPE_CHECKING:
-    from certify.keys import PublicKey, SigningKey
     from certify.records import Records
     from certify.replay import Target
     from certify.statement import Replay
-
-MAX_PEM = 1 << 16
 
 
 @click.command()
@@ -80,7 +78,7 @@ def replay(
     content = read_file(bundle, MAX_BUNDLE_SIZE + 1)
     if trust is not None:
         _verify(content, trust)
-    signer = _key(key)
+    signer = signing_key(key)
     about = replays.target(Bundle.parse(content))
     digest = replays.read_recipe(recipe)
     named = replays.check_recipe(about, digest)
@@ -141,36 +139,16 @@ def replay_log(ledger: Path, files: tuple[Path, ...], replayers: tuple[Path, ...
     Example:
         certify replay-log replay.dsse.json --replayer replayer.pem.pub
     """
-    from certify.envelope import MAX_ENVELOPE_SIZE
     from certify.replay import log_envelope
-    from certify.workspace import Workspace
 
-    known = _public_keys(replayers)
-    value: list[dict[str, Any]] = []
-    with Workspace(ledger) as workspace:
-        for file in files:
-            logged, signer = log_envelope(workspace, read_file(file, MAX_ENVELOPE_SIZE + 1), known)
-            keyid = signer.keyid if signer is not None else None
-            value.append({"entry": logged.index, "digest": logged.digest, "checkedSigner": keyid})
-            if not as_json:
-                signed = keyid or f"{bad('not checked')}: give the replayer's public key with --replayer"
-                emit(False, None, good(f"logged as entry {logged.index}"), *fields(("signed by", signed)))
-    if as_json:
-        emit(True, value)
-
-
-def _key(path: Path) -> "SigningKey":
-    from certify import passwords
-    from certify.keys import SigningKey
-    from ledger.keyfile import is_encrypted
-
-    return SigningKey.load(path, passwords.obtain(f"password of {path}") if is_encrypted(path) else None)
-
-
-def _public_keys(paths: Sequence[Path]) -> "list[PublicKey]":
-    from certify.keys import PublicKey
-
-    return [PublicKey.from_pem(read_file(path, MAX_PEM).decode(errors="replace")) for path in paths]
+    known = public_keys(replayers)
+    log_each(
+        ledger,
+        files,
+        lambda workspace, data: log_envelope(workspace, data, known),
+        "replayer's public key with --replayer",
+        as_json,
+    )
 
 
 def _verify(content: bytes, trust: Path) -> None:
