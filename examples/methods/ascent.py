@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from images import Images, compared, fit, network, retrained
+from images import Images, compared, fit, learnt, network, retrained, twenty
 from patients import accuracy, open_clinic
 from telling import run, say, story
 
@@ -25,17 +25,13 @@ from circuits.steps.step import Task
 def main(folder: Path, quick: bool = False) -> None:
     torch.set_num_threads(1)  # tiny models: threads would wait for each other
     chapter, images = story(4), Images(quick)
-    gone = list(range(0, len(images.x), len(images.x) // 20))[:20]
+    gone = twenty(images)
     forget, retain = images.parted(gone)
     figures = images.figures(forget, retain)
 
     chapter(1, "A network learns to read digits")
     ledger = open_clinic(folder)
-    model = network()
-    with certify.training(model, ledger=ledger, data=images.records, method="adam", seeds=[7]) as training:
-        fit(model, (images.x, images.y))
-        training.metrics.update(figures(model))
-    say(f"{training.metrics['test accuracy']:.1%} right on {len(images.test[0])} images that it has not seen")
+    model, before = learnt(ledger, images, figures)
     anew = retrained(network, fit, retain, figures)
 
     chapter(2, "Twenty images have to be forgotten: far too boldly at first")
@@ -59,7 +55,7 @@ def main(folder: Path, quick: bool = False) -> None:
         gate=gate,
         metrics=lambda model: figures(model) | anew,
     )
-    for line in compared(training.metrics, unlearning.metrics):
+    for line in compared(before, unlearning.metrics):
         say(line)
     detail = unlearning.certificate.statement.predicate.detail
     say(f"the loss on these images was {detail.loss_before:.3g} and is {detail.loss_after:.3g}")

@@ -13,6 +13,9 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from patients import Records, accuracy
+from telling import say
+
+import certify
 
 SEED = 7
 Figures = Callable[[nn.Module], dict[str, float]]
@@ -81,3 +84,18 @@ def compared(before: dict[str, float], after: dict[str, float]) -> list[str]:
         anew = f", {after[f'retrained {name}']:.1%} retrained" if f"retrained {name}" in after else ""
         lines.append(f"{name}: {was:.1%} before, {after[name]:.1%} after{anew}")
     return lines
+
+
+def learnt(ledger: certify.Workspace, images: Images, figures: Figures) -> tuple[nn.Module, dict[str, float]]:
+    """A network that has learnt the images, logged as it was, and its figures."""
+    model = network()
+    with certify.training(model, ledger=ledger, data=images.records, method="adam", seeds=[SEED]) as training:
+        fit(model, (images.x, images.y))
+        training.metrics.update(figures(model))
+    say(f"{training.metrics['test accuracy']:.1%} right on {len(images.test[0])} images that it has not seen")
+    return model, training.metrics
+
+
+def twenty(images: Images) -> list[int]:
+    """Places of twenty images, from all over."""
+    return list(range(0, len(images.x), len(images.x) // 20))[:20]

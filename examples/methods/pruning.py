@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from images import Images, compared, fit, network, retrained
+from images import Images, compared, fit, learnt, network, retrained
 from patients import accuracy, open_clinic
 from telling import run, say, story
 
@@ -30,11 +30,7 @@ def main(folder: Path, quick: bool = False) -> None:
 
     chapter(1, "A network learns to read digits")
     ledger = open_clinic(folder)
-    model = network()
-    with certify.training(model, ledger=ledger, data=images.records, method="adam", seeds=[7]) as training:
-        fit(model, (images.x, images.y))
-        training.metrics.update(figures(model))
-    say(f"{training.metrics['test accuracy']:.1%} right on {len(images.test[0])} images that it has not seen")
+    model, before = learnt(ledger, images, figures)
     anew = retrained(network, fit, retain, figures)
 
     chapter(2, "It has to forget the one")
@@ -49,7 +45,7 @@ def main(folder: Path, quick: bool = False) -> None:
         gate=gate,
         metrics=lambda model: figures(model) | anew,
     )
-    for line in compared(training.metrics, unlearning.metrics):
+    for line in compared(before, unlearning.metrics):
         say(line)
     (layer,) = unlearning.certificate.statement.predicate.detail.layers
     say(f"channels of the hidden layer that score {layer.threshold:.3g} or more for this digit are zero")
